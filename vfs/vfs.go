@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// Errors of an FS, beside fs.ErrNotExist, fs.ErrExist and fs.ErrPermission. Test with errors.Is.
+// Errors of an FS, beside fs.ErrNotExist, fs.ErrExist, fs.ErrPermission, fs.ErrInvalid (a directory moved
+// into itself) and fs.ErrClosed. Test with errors.Is.
 var (
 	// ErrUnsupported: this storage cannot do that, and never will.
 	ErrUnsupported = errors.ErrUnsupported
@@ -28,11 +29,28 @@ var (
 	ErrNotEmpty = errors.New("directory not empty")
 	// ErrOutOfOrder: the write is outside a streaming storage's window; it may be tried again.
 	ErrOutOfOrder = errors.New("write out of order")
-	// ErrLoop: too many symbolic links, or one that leaves the root.
+	// ErrLoop: too many symbolic links.
 	ErrLoop = errors.New("too many levels of symbolic links")
+	// ErrEscape: a symbolic link on the way is absolute or leaves the root (SYM-1). It is an fs.ErrPermission.
+	ErrEscape error = &kindError{"a symbolic link leaves the root", fs.ErrPermission}
+	// ErrSpecial: a device, socket or pipe, which is not opened. It is an fs.ErrPermission.
+	ErrSpecial error = &kindError{"not a regular file", fs.ErrPermission}
+	// ErrTooLarge: the file would grow past what the storage can hold in one. It is an ErrQuota.
+	ErrTooLarge error = &kindError{"file too large", ErrQuota}
+	// ErrCrossDevice: Rename or Link between two devices of one tree. The caller may copy instead.
+	ErrCrossDevice = errors.New("not on the same device")
 	// ErrReadOnly: the storage is mounted read-only.
 	ErrReadOnly = errors.New("read-only file system")
 )
+
+// kindError is a named error that is also another, more general one.
+type kindError struct {
+	text string
+	kind error
+}
+
+func (e *kindError) Error() string { return e.text }
+func (e *kindError) Unwrap() error { return e.kind }
 
 // FileInfo describes one object. Fields that a storage does not know stay zero.
 type FileInfo struct {
