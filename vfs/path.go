@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -40,22 +41,22 @@ func (p Path) Resolve(raw string) (Path, error) {
 	if strings.IndexByte(raw, 0) >= 0 {
 		return Path{}, fmt.Errorf("%w: NUL byte", ErrInvalidPath)
 	}
+	if isClean(raw) { // the common case: what clients send back is what we listed
+		return Path{raw}.checked()
+	}
 	base := p.s
 	if strings.HasPrefix(raw, "/") {
 		base = ""
 	}
-	if isClean(raw) { // the common case: what clients send back is what we listed
-		return Path{raw}.checked()
-	}
-	buf := make([]byte, 0, len(base)+1+len(raw))
-	buf = append(buf, base...)
+	var room [512]byte // most paths need one allocation, the string
+	buf := append(room[:0], base...)
 	for len(raw) > 0 {
 		var name string
 		name, raw, _ = strings.Cut(raw, "/")
 		switch name {
 		case "", ".":
 		case "..":
-			buf = buf[:max(0, strings.LastIndexByte(string(buf), '/'))]
+			buf = buf[:max(0, bytes.LastIndexByte(buf, '/'))]
 		default:
 			buf = append(append(buf, '/'), name...)
 		}
@@ -68,30 +69,32 @@ func isClean(raw string) bool {
 	if len(raw) < 2 || raw[0] != '/' {
 		return false
 	}
-	start := 1
-	for i := 1; i <= len(raw); i++ {
-		if i < len(raw) && raw[i] != '/' {
-			continue
-		}
-		switch raw[start:i] {
-		case "", ".", "..":
+	for rest, more := raw[1:], true; more; {
+		var name string
+		name, rest, more = strings.Cut(rest, "/")
+		if name == "" || name[0] == '.' && (name == "." || name == "..") {
 			return false
 		}
-		start = i + 1
 	}
 	return true
 }
 
+// checked refuses what no storage takes: too long, or a name that means something else to this system.
 func (p Path) checked() (Path, error) {
 	if len(p.s) > MaxPathBytes {
 		return Path{}, fmt.Errorf("%w: longer than %d bytes", ErrInvalidPath, MaxPathBytes)
 	}
-	for i, n := 0, 0; i < len(p.s); i++ {
-		if n++; p.s[i] == '/' {
-			n = 0
-		}
-		if n > MaxNameBytes {
+	if len(p.s) <= MaxNameBytes && !hostNames {
+		return p, nil
+	}
+	for rest := strings.TrimPrefix(p.s, "/"); rest != ""; {
+		var name string
+		name, rest, _ = strings.Cut(rest, "/")
+		if len(name) > MaxNameBytes {
 			return Path{}, fmt.Errorf("%w: name longer than %d bytes", ErrInvalidPath, MaxNameBytes)
+		}
+		if hostNames && !windowsTakes(name) {
+			return Path{}, fmt.Errorf("%w: this system cannot hold the name %q", ErrInvalidPath, name)
 		}
 	}
 	return p, nil
@@ -105,7 +108,8 @@ func (p Path) Child(name string) (Path, error) {
 	return Path{p.s + "/" + name}.checked()
 }
 
-// Join is p with the whole of sub below it: the way from a mount's storage back to the virtual tree.
+// Join is p with the whole of sub below it: the way from a mount's storage back to the virtual tree. The
+// result may be longer than MaxPathBytes; the storage refuses it then.
 func (p Path) Join(sub Path) Path { return Path{p.s + sub.s} }
 
 // String is the absolute text, "/" for the root.
@@ -159,7 +163,22 @@ func (p Path) Relative() string {
 	return p.s[1:]
 }
 
-// Compare orders paths so that a directory comes before what lies in it.
+// Compare orders paths so that a directory comes before what lies in it, and that before its siblings.
 func (p Path) Compare(q Path) int {
-	return strings.Compare(strings.ReplaceAll(p.s, "/", "\x00"), strings.ReplaceAll(q.s, "/", "\x00"))
+	n := min(len(p.s), len(q.s))
+	for i := range n {
+		a, b := p.s[i], q.s[i]
+		switch {
+		case a == b:
+		case a == '/':
+			return -1
+		case b == '/':
+			return 1
+		case a < b:
+			return -1
+		default:
+			return 1
+		}
+	}
+	return len(p.s) - len(q.s)
 }

@@ -1,0 +1,4 @@
+package vfs
+
+// hostNames says that names are checked by windowsTakes.
+const hostNames = true
