@@ -1,0 +1,3 @@
+package vfstest
+
+var extraCases []testCase

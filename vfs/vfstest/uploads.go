@@ -1,0 +1,3 @@
+package vfstest
+
+var uploadCases []testCase
