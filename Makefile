@@ -1,0 +1,36 @@
+# Gantry's tasks. `make run` serves ./data, `make test` checks everything that a commit needs.
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -X main.version=$(VERSION)
+FUZZTIME ?= 180s
+
+.PHONY: build run test test-long bench fuzz lint cross
+build:
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+
+run: build
+	mkdir -p data
+	./bin/gantry serve -c data $(if $(FIRST_USER),--first-user $(FIRST_USER))
+
+test: lint cross
+	go test -race -timeout 15m ./...
+
+test-long: test
+	go test -race -timeout 60m -count=3 ./...
+	$(MAKE) fuzz
+
+bench:
+	go test -run '^$$' -bench . -benchmem ./...
+
+# Every fuzz target, one after the other. Findings stay in testdata/fuzz.
+fuzz:
+	@set -e; for f in $$(grep -rl '^func Fuzz' --include=*_test.go .); do d=$$(dirname $$f); \
+	for t in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' $$f); do \
+	echo "$$d $$t"; go test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) $$d; done; done
+
+lint:
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofmt-ed:"; echo "$$out"; exit 1; fi
+	go vet ./...
+
+# The systems that Gantry must build on, without cgo.
+cross:
+	@set -e; for os in windows darwin freebsd; do echo "build $$os"; GOOS=$$os CGO_ENABLED=0 go build ./...; done
