@@ -23,6 +23,9 @@ type Conn struct {
 	Kill func(reason error)
 }
 
+// Attempt is one try to log in. It stands here so that protocols need not know package auth.
+type Attempt = auth.Attempt
+
 // Authenticate proves a peer's credential and passes it through the one Admit check. It has no effect on
 // the account and makes no session: in SSH a proven key is still only a step (AUTH-1). The error's text is
 // for the log; a peer hears only that the login failed. Failed attempts other than public keys are
