@@ -1,0 +1,79 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/gantryhq/gantry/internal/session"
+)
+
+// backend is what the transport needs of logins and sessions, so that its tests can do without storage.
+type backend interface {
+	authenticate(ctx context.Context, a *session.Attempt) (login, error)
+	abandoned(c session.Conn, username string, tried []string, err error)
+	// open makes a session of l for one channel.
+	open(ctx context.Context, l login, c session.Conn) (subsystem, error)
+	// busy reports whether the session with this id has a transfer under way.
+	busy(id string) bool
+}
+
+// login is a proven credential: in production a *session.Login.
+type login interface{ Username() string }
+
+// subsystem is an open session. serve runs SFTP on it until the peer ends it.
+type subsystem interface {
+	serve(ctx context.Context, rw io.ReadWriteCloser, widen func()) error
+	close() error
+}
+
+// sessions is the backend of a running Gantry.
+type sessions struct {
+	*session.Server
+	srv *Server
+}
+
+func (b *sessions) authenticate(ctx context.Context, a *session.Attempt) (login, error) {
+	l, err := b.Authenticate(ctx, a)
+	if err != nil || l == nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+func (b *sessions) abandoned(c session.Conn, username string, tried []string, err error) {
+	b.Abandoned(c, username, tried, err)
+}
+
+func (b *sessions) open(ctx context.Context, l login, c session.Conn) (subsystem, error) {
+	sl, ok := l.(*session.Login)
+	if !ok {
+		return nil, errors.New("ssh: not a login of this server")
+	}
+	s, err := b.Open(ctx, sl, c)
+	if err != nil {
+		return nil, err
+	}
+	return &sftpSession{s, b.srv, c.ID}, nil
+}
+
+func (b *sessions) busy(id string) bool {
+	for _, s := range b.Sessions() {
+		if s.ID == id {
+			return len(s.Transfers) > 0
+		}
+	}
+	return false
+}
+
+type sftpSession struct {
+	*session.Session
+	srv *Server
+	id  string
+}
+
+func (s *sftpSession) serve(ctx context.Context, rw io.ReadWriteCloser, widen func()) error {
+	return errors.New("ssh: sftp is not built")
+}
+
+func (s *sftpSession) close() error { return s.Close() }

@@ -1,0 +1,1 @@
+// This file lets widen.go declare a function without a body.

@@ -1,0 +1,5 @@
+//go:build !unix
+
+package ssh
+
+func (w *wire) initRaw() {}
