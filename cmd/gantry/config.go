@@ -1,0 +1,220 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"github.com/gantryhq/gantry/internal/config"
+	"github.com/gantryhq/gantry/internal/logs"
+	"github.com/spf13/pflag"
+)
+
+// prefixes of variables: ours, then the alias.
+var prefixes = []string{"GANTRY", "SFTPGO"}
+
+// Config is the root of the configuration file. Its sections and keys are those of SFTPGo.
+type Config struct {
+	Common       Common       `json:"common"`
+	SFTPD        SFTPD        `json:"sftpd"`
+	DataProvider DataProvider `json:"data_provider"`
+}
+
+// Common is the section of what all protocols share.
+type Common struct {
+	IdleTimeout           int    `json:"idle_timeout"`
+	UploadMode            int    `json:"upload_mode"`
+	SetstatMode           int    `json:"setstat_mode"`
+	RenameMode            int    `json:"rename_mode"`
+	SymlinkMode           int    `json:"symlink_mode"`
+	MaxTotalConnections   int    `json:"max_total_connections"`
+	MaxPerHostConnections int    `json:"max_per_host_connections"`
+	AllowListStatus       int    `json:"allowlist_status"`
+	Umask                 string `json:"umask"`          // octal, of the process; empty leaves it
+	ServerVersion         string `json:"server_version"` // "short" hides the version
+	TZ                    string `json:"tz"`             // "local" for access times, else UTC
+}
+
+// Validate checks the keys that are used here.
+func (c Common) Validate() error {
+	var errs []error
+	if c.Umask != "" {
+		if n, err := strconv.ParseUint(c.Umask, 8, 32); err != nil || n > 0o777 {
+			errs = append(errs, fmt.Errorf("common.umask: %q is not an octal mask such as 022", c.Umask))
+		}
+	}
+	if c.ServerVersion != "" && c.ServerVersion != "short" {
+		errs = append(errs, fmt.Errorf(`common.server_version: must be empty or "short", it is %q`, c.ServerVersion))
+	}
+	if c.TZ != "" && c.TZ != "local" {
+		errs = append(errs, fmt.Errorf(`common.tz: must be empty (UTC) or "local", it is %q`, c.TZ))
+	}
+	return errors.Join(errs...)
+}
+
+// SFTPD is the section of the SSH server.
+type SFTPD struct{}
+
+// DataProvider is the section of the account store.
+type DataProvider struct {
+	Driver string `json:"driver"`
+	Name   string `json:"name"` // the file of sqlite, relative to the configuration directory
+}
+
+// Validate checks the driver.
+func (d DataProvider) Validate() error {
+	switch d.Driver {
+	case "sqlite", "memory":
+		return nil
+	case "mysql", "postgresql", "cockroachdb", "bolt":
+		return fmt.Errorf("data_provider.driver: %s is not built yet; use sqlite", d.Driver)
+	}
+	return fmt.Errorf("data_provider.driver: %q is unknown; use sqlite or memory", d.Driver)
+}
+
+// defaultConfig has a safe value for every key.
+func defaultConfig() *Config {
+	return &Config{
+		Common:       Common{IdleTimeout: 15, SymlinkMode: 1, MaxPerHostConnections: 20},
+		DataProvider: DataProvider{Driver: "sqlite", Name: "gantry.db"},
+	}
+}
+
+// flags are those of every verb that reads the configuration, and of serve. Their variables are the flag's
+// name in capitals with the prefix: --log-level is GANTRY_LOG_LEVEL.
+type flags struct {
+	dir, file string
+	log       logs.Config
+}
+
+func (f *flags) add(fs *pflag.FlagSet) {
+	fs.StringVarP(&f.dir, "config-dir", "c", ".", "configuration directory, the base of relative paths (GANTRY_CONFIG_DIR)")
+	fs.StringVar(&f.file, "config-file", "", "configuration file, relative to the directory (GANTRY_CONFIG_FILE)")
+}
+
+// variables are the flags that have a variable of another name than theirs.
+var variables = map[string]string{"loaddata-scan": "LOADDATA_QUOTA_SCAN"}
+
+// variableOf names a flag's variable without prefix.
+func variableOf(flag string) string {
+	if v, ok := variables[flag]; ok {
+		return v
+	}
+	return strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// plainVariables are the variables that are no keys of the configuration: those of serve's flags.
+var plainVariables = []string{
+	"CONFIG_DIR", "CONFIG_FILE", "LOG_FILE_PATH", "LOG_MAX_SIZE", "LOG_MAX_BACKUPS", "LOG_MAX_AGE", "LOG_COMPRESS", "LOG_VERBOSE", "LOG_LEVEL",
+	"LOG_UTC_TIME", "LOADDATA_FROM", "LOADDATA_MODE", "LOADDATA_QUOTA_SCAN", "LOADDATA_CLEAN", "GRACE_TIME", "FIRST_USER",
+	"DEFAULT_ADMIN_USERNAME", "DEFAULT_ADMIN_PASSWORD", "MINIO_SHA256_SIMD",
+}
+
+// settings is a loaded configuration.
+type settings struct {
+	*Config
+	flags  *flags
+	report *config.Report
+	dir    string // absolute
+}
+
+// path gives a file of the configuration, relative ones in the configuration directory.
+func (s *settings) path(name string) string { return absolute(s.dir, name) }
+
+func absolute(dir, name string) string {
+	if name == "" || filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(dir, name)
+}
+
+// load reads flags' variables and the configuration. The settings are given with an error too, when there
+// is something to report.
+func (a *app) load(f *flags, fs *pflag.FlagSet) (*settings, error) {
+	// The directory cannot come from the files inside it.
+	process, err := config.Environment(config.Options{Prefixes: prefixes, Environ: a.environ})
+	if err != nil {
+		return nil, err
+	}
+	if v, ok := config.Lookup(process, prefixes, "CONFIG_DIR"); ok && !fs.Changed("config-dir") && v.Value != "" {
+		f.dir = v.Value
+	}
+	dir, err := filepath.Abs(f.dir)
+	if err != nil {
+		return nil, fmt.Errorf("configuration directory: %w", err)
+	}
+	env, err := config.Environment(config.Options{Prefixes: prefixes, Environ: a.environ, Dir: dir})
+	if err != nil {
+		return nil, err
+	}
+	if err := setFromVariables(fs, env); err != nil {
+		return nil, err
+	}
+	s := &settings{Config: defaultConfig(), flags: f, dir: dir}
+	s.report, err = config.Load(s.Config, config.Options{
+		Dir: dir, File: f.file, SearchDirs: searchDirs(a.home()), Names: []string{"gantry", "sftpgo"},
+		Prefixes: prefixes, Environ: a.environ, Plain: plainVariables, Known: knownKeys(),
+	})
+	return s, err
+}
+
+// setFromVariables sets the flags that the command line did not, from their variables.
+func setFromVariables(fs *pflag.FlagSet, env map[string]config.Var) error {
+	var errs []error
+	fs.VisitAll(func(f *pflag.Flag) {
+		if f.Changed || f.Name == "config-dir" {
+			return
+		}
+		v, ok := config.Lookup(env, prefixes, variableOf(f.Name))
+		if !ok {
+			return
+		}
+		if err := fs.Set(f.Name, v.Value); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", v.Source, err))
+		}
+	})
+	return errors.Join(errs...)
+}
+
+func (a *app) home() string {
+	for _, kv := range a.environ {
+		if v, ok := strings.CutPrefix(kv, "HOME="); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+// searchDirs are where a configuration file is looked for after the configuration directory.
+func searchDirs(home string) []string {
+	var dirs []string
+	for _, name := range []string{"gantry", "sftpgo"} {
+		switch runtime.GOOS {
+		case "windows":
+		case "darwin":
+			dirs = append(dirs, "/usr/local/etc/"+name)
+		default:
+			if filepath.IsAbs(home) {
+				dirs = append(dirs, filepath.Join(home, ".config", name))
+			}
+			dirs = append(dirs, "/etc/"+name, "/usr/local/etc/"+name)
+		}
+	}
+	if wd, err := os.Getwd(); err == nil {
+		dirs = append(dirs, wd)
+	}
+	return dirs
+}
+
+// ensureDir makes the configuration directory, for its owner alone.
+func (s *settings) ensureDir() error {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("configuration directory: %w", err)
+	}
+	return nil
+}

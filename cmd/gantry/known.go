@@ -1,0 +1,61 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/gantryhq/gantry/internal/config"
+)
+
+// laterKeys are keys of features that are not built yet, one section a line. A file that names them loads,
+// with a warning. Whoever builds a feature moves its keys from here into the structure.
+const laterKeys = `
+common: actions.* startup_hook post_connect_hook post_disconnect_hook resume_max_size secret_min_entropy proxy_protocol proxy_allowed proxy_skipped allow_self_connections metadata.* event_manager.* defender.* rate_limiters[].*
+acme: domains email key_type certs_path ca_endpoint renew_days http01_challenge.port http01_challenge.proxy_header http01_challenge.webroot tls_alpn01_challenge.port
+ftpd: bindings[].port bindings[].address bindings[].apply_proxy_config bindings[].tls_mode bindings[].certificate_file bindings[].certificate_key_file bindings[].min_tls_version bindings[].force_passive_ip bindings[].passive_ip_overrides[].networks bindings[].passive_ip_overrides[].ip bindings[].passive_host bindings[].client_auth_type bindings[].tls_cipher_suites bindings[].passive_connections_security bindings[].active_connections_security bindings[].debug bindings[].tls_session_reuse bindings[].ignore_ascii_transfer_type banner banner_file active_transfers_port_non_20 passive_port_range.start passive_port_range.end disable_active_mode enable_site hash_support combine_support certificate_file certificate_key_file ca_certificates ca_revocation_lists
+webdavd: bindings[].port bindings[].address bindings[].enable_https bindings[].certificate_file bindings[].certificate_key_file bindings[].min_tls_version bindings[].client_auth_type bindings[].tls_cipher_suites bindings[].tls_protocols bindings[].prefix bindings[].proxy_mode bindings[].proxy_allowed bindings[].client_ip_proxy_header bindings[].client_ip_header_depth bindings[].disable_www_auth_header certificate_file certificate_key_file ca_certificates ca_revocation_lists cors.enabled cors.allowed_origins cors.allowed_methods cors.allowed_headers cors.exposed_headers cors.allow_credentials cors.max_age cors.options_passthrough cors.options_success_status cors.allow_private_network cache.users.expiration_time cache.users.max_size cache.mime_types.enabled cache.mime_types.max_size cache.mime_types.custom_mappings[].ext cache.mime_types.custom_mappings[].mime
+data_provider: host port username password password_file sslmode root_cert client_cert client_key disable_sni target_session_attrs connection_string sql_tables_prefix pool_size actions.execute_on actions.execute_for actions.hook external_auth_hook external_auth_scope pre_login_hook post_login_hook post_login_scope check_password_hook check_password_scope password_validation.admins.min_entropy password_validation.users.min_entropy create_default_admin is_shared node.host node.port node.proto backups_path auto_backup.enabled auto_backup.hour auto_backup.day_of_week delayed_quota_update update_mode naming_rules users_base_dir
+httpd: bindings[].port bindings[].address bindings[].enable_web_admin bindings[].enable_web_client bindings[].enable_rest_api bindings[].enabled_login_methods bindings[].disabled_login_methods bindings[].enable_https bindings[].client_auth_type bindings[].tls_cipher_suites bindings[].certificate_file bindings[].certificate_key_file bindings[].min_tls_version bindings[].tls_protocols bindings[].proxy_allowed bindings[].proxy_mode bindings[].client_ip_proxy_header bindings[].client_ip_header_depth bindings[].hide_login_url bindings[].render_openapi bindings[].languages bindings[].base_url bindings[].oidc.* bindings[].security.* bindings[].branding.* templates_path static_files_path openapi_path web_root certificate_file certificate_key_file ca_certificates ca_revocation_lists signing_passphrase signing_passphrase_file token_validation cookie_lifetime share_cookie_lifetime jwt_lifetime max_upload_file_size cors.enabled cors.allowed_origins cors.allowed_methods cors.allowed_headers cors.exposed_headers cors.allow_credentials cors.max_age cors.options_passthrough cors.options_success_status cors.allow_private_network setup.installation_code setup.installation_code_hint hide_support_link
+telemetry: bind_port bind_address enable_profiler auth_user_file certificate_file certificate_key_file tls_cipher_suites min_tls_version tls_protocols
+http: timeout retry_wait_min retry_wait_max retry_max ca_certificates certificates[].cert certificates[].key skip_tls_verify headers[].key headers[].value headers[].url
+command: timeout env commands[].path commands[].timeout commands[].env commands[].args commands[].hook
+kms: secrets.url secrets.master_key secrets.master_key_path
+mfa: totp[].name totp[].issuer totp[].algo
+smtp: host port from user password auth_type encryption domain templates_path debug oauth2.provider oauth2.tenant oauth2.client_id oauth2.client_secret oauth2.refresh_token
+plugins[]: *
+`
+
+// goneKeys are keys that SFTPGo read once and that have no effect here.
+var goneKeys = []config.Known{
+	{Key: "common.temp_path", Note: "an upload's temporary file stands beside its target"},
+	{Key: "common.data_retention_hook"},
+	{Key: "common.whitelist_file", Note: "use the IP lists and allowlist_status"},
+	{Key: "sftpd.bind_port", Note: "use sftpd.bindings"},
+	{Key: "sftpd.bind_address", Note: "use sftpd.bindings"},
+	{Key: "ftpd.bind_port", Note: "use ftpd.bindings"},
+	{Key: "ftpd.bind_address", Note: "use ftpd.bindings"},
+	{Key: "webdavd.bind_port", Note: "use webdavd.bindings"},
+	{Key: "webdavd.bind_address", Note: "use webdavd.bindings"},
+	{Key: "httpd.bind_port", Note: "use httpd.bindings"},
+	{Key: "httpd.bind_address", Note: "use httpd.bindings"},
+	{Key: "httpd.backups_path", Note: "use data_provider.backups_path"},
+	{Key: "httpd.bindings[].web_client_integrations.*"},
+	{Key: "data_provider.credentials_path", Note: "credentials are stored in the database"},
+	{Key: "data_provider.prefer_database_credentials", Note: "credentials are always stored in the database"},
+	{Key: "data_provider.skip_natural_keys_validation", Note: "use data_provider.naming_rules"},
+}
+
+// knownKeys is both tables in the form that config takes.
+func knownKeys() []config.Known {
+	var out []config.Known
+	for _, g := range goneKeys { // first: a gone key may stand below a later one
+		g.State = config.Gone
+		out = append(out, g)
+	}
+	for _, line := range strings.Split(strings.TrimSpace(laterKeys), "\n") {
+		section, keys, _ := strings.Cut(line, ":")
+		for _, k := range strings.Fields(keys) {
+			out = append(out, config.Known{Key: section + "." + k})
+		}
+	}
+	return out
+}
