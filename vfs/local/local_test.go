@@ -12,6 +12,7 @@ import (
 func caps(portable bool) vfstest.Caps {
 	c := vfstest.All
 	c.Owners = os.Getuid() == 0
+	c.Reopen = func(t *testing.T, f vfs.FS) vfs.FS { return open(t, f.(*FS).root, Options{Portable: portable}) }
 	if portable {
 		c.LinkTimes, c.DirNoRepl = false, false
 	}

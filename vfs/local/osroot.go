@@ -8,6 +8,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 
 	"github.com/gantryhq/gantry/vfs"
@@ -87,14 +88,7 @@ func renameInRoot(r *os.Root, from, to string, replace bool) error {
 		return rootError(err)
 	}
 	if replace {
-		// Some systems let one kind replace the other.
-		if old, err := r.Lstat(to); err == nil && old.IsDir() != i.IsDir() {
-			if old.IsDir() {
-				return vfs.ErrIsDir
-			}
-			return vfs.ErrNotDir
-		}
-		return rootError(r.Rename(from, to))
+		return replaceInRoot(r, i, from, to)
 	}
 	if !i.IsDir() {
 		err := r.Link(from, to)
@@ -113,6 +107,32 @@ func renameInRoot(r *os.Root, from, to string, replace bool) error {
 	default:
 		return rootError(err)
 	}
+}
+
+// replaceInRoot holds the rules that systems differ in: one kind never replaces the other, and a directory
+// may replace an empty one (which os.Root refuses, so the empty one goes first).
+func replaceInRoot(r *os.Root, i fs.FileInfo, from, to string) error {
+	old, err := r.Lstat(to)
+	switch {
+	case err != nil || os.SameFile(i, old):
+	case old.IsDir() && !i.IsDir():
+		return vfs.ErrIsDir
+	case !old.IsDir() && i.IsDir():
+		return vfs.ErrNotDir
+	case old.IsDir():
+		if within(to, from) {
+			return fs.ErrInvalid
+		}
+		if err := r.Remove(to); err != nil {
+			return rootError(err)
+		}
+	}
+	return rootError(r.Rename(from, to))
+}
+
+// within reports whether name is dir or lies below it.
+func within(name, dir string) bool {
+	return name == dir || strings.HasPrefix(name, dir+string(filepath.Separator))
 }
 
 func (t *rootTree) link(old, new vfs.Path) error {
