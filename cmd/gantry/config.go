@@ -12,6 +12,7 @@ import (
 
 	"github.com/gantryhq/gantry/internal/config"
 	"github.com/gantryhq/gantry/internal/logs"
+	"github.com/gantryhq/gantry/ssh"
 	"github.com/spf13/pflag"
 )
 
@@ -21,7 +22,7 @@ var prefixes = []string{"GANTRY", "SFTPGO"}
 // Config is the root of the configuration file. Its sections and keys are those of SFTPGo.
 type Config struct {
 	Common       Common       `json:"common"`
-	SFTPD        SFTPD        `json:"sftpd"`
+	SFTPD        ssh.Config   `json:"sftpd"`
 	DataProvider DataProvider `json:"data_provider"`
 }
 
@@ -57,9 +58,6 @@ func (c Common) Validate() error {
 	return errors.Join(errs...)
 }
 
-// SFTPD is the section of the SSH server.
-type SFTPD struct{}
-
 // DataProvider is the section of the account store.
 type DataProvider struct {
 	Driver string `json:"driver"`
@@ -81,6 +79,7 @@ func (d DataProvider) Validate() error {
 func defaultConfig() *Config {
 	return &Config{
 		Common:       Common{IdleTimeout: 15, SymlinkMode: 1, MaxPerHostConnections: 20},
+		SFTPD:        ssh.DefaultConfig(),
 		DataProvider: DataProvider{Driver: "sqlite", Name: "gantry.db"},
 	}
 }
@@ -90,6 +89,8 @@ func defaultConfig() *Config {
 type flags struct {
 	dir, file string
 	log       logs.Config
+
+	given map[string]bool // on the command line; filled by the first load
 }
 
 func (f *flags) add(fs *pflag.FlagSet) {
@@ -136,12 +137,16 @@ func absolute(dir, name string) string {
 // load reads flags' variables and the configuration. The settings are given with an error too, when there
 // is something to report.
 func (a *app) load(f *flags, fs *pflag.FlagSet) (*settings, error) {
+	if f.given == nil {
+		f.given = map[string]bool{}
+		fs.Visit(func(p *pflag.Flag) { f.given[p.Name] = true })
+	}
 	// The directory cannot come from the files inside it.
 	process, err := config.Environment(config.Options{Prefixes: prefixes, Environ: a.environ})
 	if err != nil {
 		return nil, err
 	}
-	if v, ok := config.Lookup(process, prefixes, "CONFIG_DIR"); ok && !fs.Changed("config-dir") && v.Value != "" {
+	if v, ok := config.Lookup(process, prefixes, "CONFIG_DIR"); ok && !f.given["config-dir"] && v.Value != "" {
 		f.dir = v.Value
 	}
 	dir, err := filepath.Abs(f.dir)
@@ -152,30 +157,35 @@ func (a *app) load(f *flags, fs *pflag.FlagSet) (*settings, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := setFromVariables(fs, env); err != nil {
+	if err := f.setFromVariables(fs, env); err != nil {
 		return nil, err
 	}
 	s := &settings{Config: defaultConfig(), flags: f, dir: dir}
+	s.SFTPD.ConfigDir, s.SFTPD.Version = dir, version
 	s.report, err = config.Load(s.Config, config.Options{
 		Dir: dir, File: f.file, SearchDirs: searchDirs(a.home()), Names: []string{"gantry", "sftpgo"},
 		Prefixes: prefixes, Environ: a.environ, Plain: plainVariables, Known: knownKeys(),
 	})
+	s.SFTPD.ShortVersion = s.Common.ServerVersion == "short"
+	for _, key := range s.SFTPD.Unbuilt() {
+		s.report.Warnings = append(s.report.Warnings, "not built yet, so without effect: "+key)
+	}
 	return s, err
 }
 
 // setFromVariables sets the flags that the command line did not, from their variables.
-func setFromVariables(fs *pflag.FlagSet, env map[string]config.Var) error {
+func (f *flags) setFromVariables(fs *pflag.FlagSet, env map[string]config.Var) error {
 	var errs []error
-	fs.VisitAll(func(f *pflag.Flag) {
-		if f.Changed || f.Name == "config-dir" {
+	fs.VisitAll(func(p *pflag.Flag) {
+		if f.given[p.Name] || p.Name == "config-dir" || p.Name == "help" {
 			return
 		}
-		v, ok := config.Lookup(env, prefixes, variableOf(f.Name))
+		v, ok := config.Lookup(env, prefixes, variableOf(p.Name))
 		if !ok {
 			return
 		}
-		if err := fs.Set(f.Name, v.Value); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", v.Source, err))
+		if err := fs.Set(p.Name, v.Value); err != nil {
+			errs = append(errs, fmt.Errorf("%s: --%s: %w", v.Source, p.Name, err))
 		}
 	})
 	return errors.Join(errs...)

@@ -15,6 +15,3 @@ func (a *app) dumpCmd() *cobra.Command { return stub("dump", "Write a dump") }
 func (a *app) initProviderCmd() *cobra.Command {
 	return stub("initprovider", "Create or upgrade the database")
 }
-func (a *app) pingCmd() *cobra.Command {
-	return stub("ping", "Ask a running server for a sign of life")
-}

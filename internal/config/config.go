@@ -12,7 +12,7 @@
 // which orchestrators inject.
 //
 // A field tagged `json:",inline"` is a structure whose keys stand in its parent's section. Several inlined
-// structures may hold the same key: all of them get the value.
+// structures may hold the same key: all of them get the value. `omit:"a,b"` beside it leaves keys out.
 package config
 
 import (
@@ -239,12 +239,12 @@ func (l *loader) validate(key string, v reflect.Value) {
 				l.complain(key, val.Validate())
 			}
 		}
-		for _, f := range fieldsOf(v.Type()) {
+		for _, f := range taggedFields(v.Type()) {
 			k := key
 			if !f.inline {
 				k = join(key, f.name)
 			}
-			l.validate(k, v.Field(f.index))
+			l.validate(k, v.FieldByIndex(f.index))
 		}
 	case reflect.Slice:
 		for i := range v.Len() {

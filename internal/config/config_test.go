@@ -20,6 +20,7 @@ type limits struct {
 	Mode  int     `json:"upload_mode"`
 	Ratio float64 `json:"ratio"`
 	Umask string  `json:"umask"`
+	Other string  `json:"driver"` // of another section
 }
 
 func (l limits) Validate() error {
@@ -42,7 +43,7 @@ type provider struct {
 
 type root struct {
 	Common struct {
-		Limits limits `json:",inline"`
+		Limits limits `json:",inline" omit:"driver"`
 		Hooks  hooks  `json:",inline"`
 	} `json:"common"`
 	SFTP struct {
@@ -207,6 +208,7 @@ func TestMistakesNameKeyAndSource(t *testing.T) {
 		{name: "unknown key in a list", file: "gantry.json", text: `{"sftpd":{"bindings":[{"prot":1}]}}`, want: []string{"sftpd.bindings[0].prot", "did you mean sftpd.bindings[].port?"}},
 		{name: "unknown section", file: "gantry.yaml", text: "sftd:\n  ciphers: []\n", want: []string{"gantry.yaml:2", "sftd", "did you mean sftpd"}},
 		{name: "key in the wrong section", file: "gantry.json", text: `{"sftpd":{"post_connect_hook":"x"}}`, want: []string{"did you mean common.post_connect_hook?"}},
+		{name: "omitted key", file: "gantry.json", text: `{"common":{"driver":"x"}}`, want: []string{"unknown key common.driver", "data_provider.driver"}},
 		{name: "lenient file", file: "sftpgo.json", text: `{"common":{"idle_timout":1},"x":{"y":[{"z":1}]}}`, warn: []string{"common.idle_timout", "did you mean common.idle_timeout?", "unknown key x"}},
 		{name: "strict variable", env: []string{"GANTRY_COMMON__IDLE_TIMOUT=1"}, want: []string{"env:GANTRY_COMMON__IDLE_TIMOUT", "did you mean common.idle_timeout?"}},
 		{name: "lenient variable", env: []string{"SFTPGO_COMMON__IDLE_TIMOUT=1"}, warn: []string{"SFTPGO_COMMON__IDLE_TIMOUT"}},

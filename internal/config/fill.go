@@ -317,11 +317,7 @@ func (l *loader) keepTemplates(key string, v reflect.Value) {
 		}
 	case isStruct(v.Type()):
 		for _, f := range fieldsOf(v.Type()) {
-			k := key
-			if !f.inline {
-				k = join(key, f.name)
-			}
-			l.keepTemplates(k, v.Field(f.index))
+			l.keepTemplates(join(key, f.name), v.FieldByIndex(f.index))
 		}
 	}
 }

@@ -3,55 +3,65 @@ package config
 import (
 	"encoding"
 	"reflect"
+	"slices"
 	"sort"
 	"strings"
 )
 
-// field is one key of a structure.
+// field is one key of a structure, its inlined structures included.
 type field struct {
-	name   string // of the tag
-	index  int
-	inline bool
+	name  string // of the tag
+	index []int  // for reflect.Value.FieldByIndex
 }
 
-// fieldsOf gives the keys of a structure in its order. Fields without a json tag have no key.
+// fieldsOf gives the keys of a structure in its order. Fields without a json tag have no key. An inlined
+// structure gives its keys too, without those that its omit tag names, separated by commas.
 func fieldsOf(t reflect.Type) []field {
 	var out []field
-	for i := range t.NumField() {
-		f := t.Field(i)
-		if !f.IsExported() {
+	for _, f := range taggedFields(t) {
+		if !f.inline {
+			out = append(out, field{f.name, f.index})
 			continue
 		}
-		tag, ok := f.Tag.Lookup("json")
-		if !ok && !f.Anonymous {
-			continue
+		for _, in := range fieldsOf(t.FieldByIndex(f.index).Type) {
+			if !slices.Contains(f.omit, in.name) {
+				out = append(out, field{in.name, slices.Concat(f.index, in.index)})
+			}
 		}
-		name, rest, _ := strings.Cut(tag, ",")
-		if name == "-" {
-			continue
-		}
-		inline := f.Anonymous && name == "" || strings.Contains(","+rest+",", ",inline,")
-		if name == "" && !inline {
-			continue
-		}
-		out = append(out, field{name: name, index: i, inline: inline})
 	}
 	return out
 }
 
-// lookup finds the fields of a structure value that hold key, through inlined structures.
-func lookup(v reflect.Value, key string) (out []reflect.Value, name string) {
-	for _, f := range fieldsOf(v.Type()) {
-		fv := v.Field(f.index)
-		if f.inline {
-			inner, n := lookup(fv, key)
-			if len(inner) > 0 {
-				out, name = append(out, inner...), n
-			}
+// tagged is one field with a tag.
+type tagged struct {
+	field
+	inline bool
+	omit   []string
+}
+
+func taggedFields(t reflect.Type) []tagged {
+	var out []tagged
+	for i := range t.NumField() {
+		f := t.Field(i)
+		tag, ok := f.Tag.Lookup("json")
+		if !f.IsExported() || !ok && !f.Anonymous {
 			continue
 		}
+		name, rest, _ := strings.Cut(tag, ",")
+		inline := f.Anonymous && name == "" || strings.Contains(","+rest+",", ",inline,")
+		if name == "-" || name == "" && !inline {
+			continue
+		}
+		out = append(out, tagged{field{name, f.Index}, inline, strings.Split(f.Tag.Get("omit"), ",")})
+	}
+	return out
+}
+
+// lookup finds the fields of a structure value that hold key.
+func lookup(v reflect.Value, key string) (out []reflect.Value, name string) {
+	for _, f := range fieldsOf(v.Type()) {
 		if strings.EqualFold(f.name, key) {
-			out, name = append(out, fv), f.name
+			out, name = append(out, v.FieldByIndex(f.index)), f.name
 		}
 	}
 	return out, name
@@ -89,11 +99,7 @@ func (s *schema) collect(key string, t reflect.Type, depth int) {
 		return
 	}
 	for _, f := range fieldsOf(t) {
-		k := key
-		if !f.inline {
-			k = join(key, f.name)
-		}
-		s.collect(k, t.Field(f.index).Type, depth+1)
+		s.collect(join(key, f.name), t.FieldByIndex(f.index).Type, depth+1)
 	}
 }
 

@@ -83,11 +83,7 @@ func (l *loader) values(key string, v reflect.Value) {
 	switch {
 	case isStruct(v.Type()):
 		for _, f := range fieldsOf(v.Type()) {
-			k := key
-			if !f.inline {
-				k = join(key, f.name)
-			}
-			l.values(k, v.Field(f.index))
+			l.values(join(key, f.name), v.FieldByIndex(f.index))
 		}
 	case v.Kind() == reflect.Slice && isStruct(v.Type().Elem()):
 		if v.Len() == 0 {

@@ -1,0 +1,21 @@
+//go:build !unix
+
+package main
+
+import (
+	"os"
+	"os/signal"
+)
+
+// signals gives the signals that serve acts on, until stop.
+func signals() (c chan os.Signal, stop func()) {
+	c = make(chan os.Signal, 4)
+	signal.Notify(c, os.Interrupt)
+	return c, func() { signal.Stop(c) }
+}
+
+// wishOf says what a signal asks for.
+func wishOf(os.Signal) wish { return stop }
+
+// setUmask does nothing: the system has no such mask.
+func setUmask(string) {}
