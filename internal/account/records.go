@@ -53,24 +53,12 @@ type GroupSettings struct {
 }
 
 // Records keeps the other kinds (admins, API keys, shares, roles, event actions and rules, IP lists,
-// configs) as validated JSON documents by natural key. Each kind's Go type is in this package; a later
-// feature adds typed calls where it needs indexes.
+// configs) as JSON documents by natural key, with every member that came in. The feature that uses a kind
+// brings its Go type and typed calls.
 type Records interface {
 	Record(ctx context.Context, kind Kind, key string) ([]byte, error)
 	ListRecords(ctx context.Context, kind Kind, p Page) ([][]byte, error)
 	AddRecord(ctx context.Context, kind Kind, doc []byte) error
 	UpdateRecord(ctx context.Context, kind Kind, doc []byte) error
 	DeleteRecord(ctx context.Context, kind Kind, key string) error
-}
-
-// Dump is everything in the store, in the dump format of data-model.md 12.
-type Dump struct {
-	Version int `json:"version"` // FIXED BY THE PACKAGE OWNER: all members of the reference
-}
-
-// LoadOptions says how a Dump is applied.
-type LoadOptions struct {
-	Mode     int                   // 0 add and update, 1 add only
-	Clean    bool                  // remove what the dump does not hold first
-	Progress func(done, total int) // may be nil
 }
