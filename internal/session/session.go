@@ -1,11 +1,278 @@
-// Package session is what protocols see of Gantry: logins, and what they may do.
 package session
 
-// Server makes sessions. Safe for concurrent use.
-type Server struct{}
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gantryhq/gantry/internal/auth"
+	"github.com/gantryhq/gantry/internal/event"
+	"github.com/gantryhq/gantry/vfs"
+)
+
+// Conn is what a protocol knows of a peer's connection. Fixed once made.
+type Conn struct {
+	ID       string // unique, "SFTP_<hex>_<n>" for a channel (reference protocols.md 1)
+	Protocol string // SFTP, SCP, SSH, FTP, DAV, HTTP: the name in logs and events
+	Remote   netip.AddrPort
+	Local    netip.AddrPort
+	Client   string // the peer's software, bounded by us
+	// Kill ends the peer's connection; called at most once, from any goroutine, when an administrator, a
+	// changed account or the idle check ends the session.
+	Kill func(reason error)
+}
+
+// rootPath is "/".
+var rootPath = vfs.Root
 
 // Session is one login's view of its tree. Safe for concurrent use.
-type Session struct{}
+type Session struct {
+	srv        *Server // immutable, as all up to started
+	user       *userState
+	conn       Conn
+	name       string
+	attempt    auth.Attempt
+	remoteIP   string
+	remoteAddr string
+	localAddr  string
+	started    time.Time
+	unhook     func() bool
 
-// Handle is one open file, a transfer in the registry.
-type Handle struct{}
+	id *auth.Identity // the login's; immutable
+
+	cur  atomic.Pointer[view]
+	last atomic.Int64 // ns, the last sign of life
+	busy atomic.Int32 // operations under way
+	once sync.Once    // the kill
+	fin  sync.Once    // the end
+
+	ended chan struct{} // closed when the session is over
+
+	views []*view // guarded by Server.mu; each holds one reference
+
+	mu      sync.Mutex // guards the fields below
+	closed  bool
+	handles map[*Handle]struct{}
+}
+
+func (x *Session) v() *view { return x.cur.Load() }
+
+// adopt makes v, with its reference, what the session sees. Older views stay open for what is under way.
+func (x *Session) adopt(v *view) {
+	x.srv.mu.Lock()
+	x.views = append(x.views, v)
+	x.srv.mu.Unlock()
+	x.cur.Store(v)
+}
+
+// StartDir is where relative paths begin.
+func (x *Session) StartDir() vfs.Path {
+	p, err := vfs.ParseConfigPath(x.v().user.Filters.StartDirectory)
+	if err != nil {
+		return rootPath
+	}
+	return p
+}
+
+// Username is the account's name.
+func (x *Session) Username() string { return x.name }
+
+// ID is the connection's id.
+func (x *Session) ID() string { return x.conn.ID }
+
+// Touch notes activity for the idle check; operations and transfers do it by themselves.
+func (x *Session) Touch() { x.last.Store(x.srv.deps.Now().UnixNano()) }
+
+// Done is closed when the session is over.
+func (x *Session) Done() <-chan struct{} { return x.ended }
+
+// Close aborts what is still open as the peer's loss of the connection does, and leaves the registry.
+func (x *Session) Close() error {
+	return x.finish(errors.New("connection lost"))
+}
+
+// finish ends the session because of cause. The handles have abortWait to go.
+func (x *Session) finish(cause error) error {
+	var err error
+	x.fin.Do(func() {
+		x.mu.Lock()
+		x.closed = true
+		open := make([]*Handle, 0, len(x.handles))
+		for h := range x.handles {
+			open = append(open, h)
+		}
+		x.mu.Unlock()
+		if x.unhook != nil {
+			x.unhook()
+		}
+		// The peer's context has ended with its connection; what it leaves must be put right all the same.
+		ctx, cancel := context.WithTimeout(context.Background(), abortWait)
+		defer cancel()
+		var gone sync.WaitGroup
+		errs := make([]error, len(open))
+		for i, h := range open {
+			gone.Go(func() { errs[i] = h.Abort(ctx, cause) })
+		}
+		gone.Wait()
+		err = errors.Join(errs...)
+		x.srv.unregister(x)
+		close(x.ended)
+	})
+	return err
+}
+
+// kill stops what moves and has the protocol end the connection, which closes the session.
+func (x *Session) kill(reason error) {
+	x.once.Do(func() {
+		x.mu.Lock()
+		for h := range x.handles {
+			h.x.halt(reason)
+		}
+		x.mu.Unlock()
+		if x.conn.Kill != nil {
+			x.conn.Kill(reason)
+		}
+	})
+}
+
+// end kills the session and sees it out, whatever the protocol does.
+func (x *Session) end(reason error) {
+	x.kill(reason)
+	x.finish(reason)
+}
+
+func (x *Session) info() Info {
+	i := Info{
+		Username: x.name, ID: x.conn.ID, Client: x.conn.Client, Protocol: x.conn.Protocol, Remote: x.remoteAddr,
+		Started: x.started, LastActivity: time.Unix(0, x.last.Load()),
+	}
+	now := x.srv.deps.Now()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for h := range x.handles {
+		i.Transfers = append(i.Transfers, h.info(now))
+	}
+	return i
+}
+
+// begin opens an operation: the session must live. The view stays the same to its end.
+func (x *Session) begin() (*view, error) {
+	select {
+	case <-x.ended:
+		return nil, ErrClosed
+	default:
+	}
+	x.busy.Add(1)
+	x.Touch()
+	return x.v(), nil
+}
+
+func (x *Session) done() {
+	x.busy.Add(-1)
+	x.Touch()
+}
+
+// place is one path of an operation: the virtual one, and where it is.
+type place struct {
+	p vfs.Path
+	vfs.Resolved
+	charge *charge
+	id     string // the storage's identity
+}
+
+func (v *view) place(p vfs.Path) place {
+	r := v.tree.Resolve(p)
+	return place{p: p, Resolved: r, charge: &v.charges[r.Index+1], id: v.tree.Identity(p)}
+}
+
+// fixed reports whether p is part of the mount table or the root: it cannot be made, removed or renamed.
+func (pl *place) fixed() bool {
+	return pl.p.IsRoot() || pl.IsMount || pl.LeadsToMount || pl.Path.IsRoot()
+}
+
+// describe tells what the storage is.
+func (pl *place) describe() vfs.Description {
+	if d, ok := vfs.As[vfs.Describer](pl.FS); ok {
+		return d.Describe(pl.Path)
+	}
+	return vfs.Description{Provider: -1, StoragePath: pl.Path.String()}
+}
+
+// may asks for one of any in the directory that holds p.
+func (v *view) may(op string, p vfs.Path, any rights) error {
+	if v.perms.at(p.Dir()).has(any) {
+		return nil
+	}
+	return refuse(op, p)
+}
+
+// seen asks the patterns about reading or changing what stands at p.
+func (v *view) seen(op string, p vfs.Path) error {
+	switch v.patterns.judge(p) {
+	case hidden:
+		return pathError(op, p, fs.ErrNotExist)
+	case denied:
+		return refuse(op, p)
+	}
+	return nil
+}
+
+// namable asks the patterns about making p.
+func (v *view) namable(op string, p vfs.Path) error {
+	if v.patterns.judge(p) != allowed {
+		return refuse(op, p)
+	}
+	return nil
+}
+
+func refuse(op string, p vfs.Path) error { return pathError(op, p, fs.ErrPermission) }
+
+// pathError names a virtual path. An error that already names a storage's path is told apart from it.
+func pathError(op string, p vfs.Path, err error) error {
+	return &fs.PathError{Op: op, Path: p.String(), Err: err}
+}
+
+// unwrapped takes a storage's path off its error, so that a peer reads virtual ones only.
+func unwrapped(err error) error {
+	switch e := err.(type) { // only the outermost: what is wrapped around it says more
+	case *fs.PathError:
+		return e.Err
+	case *os.LinkError:
+		return e.Err
+	case *os.SyscallError:
+		return e.Err
+	}
+	return err
+}
+
+// fail is a storage's error as an operation returns it.
+func fail(op string, p vfs.Path, err error) error {
+	if err == nil {
+		return nil
+	}
+	return pathError(op, p, unwrapped(err))
+}
+
+// event makes the record of an operation on pl.
+func (x *Session) event(action string, pl *place) *event.Event {
+	d := pl.describe()
+	return &event.Event{
+		Action: action, Username: x.name, Role: x.v().user.Role,
+		Path: d.StoragePath, VirtualPath: pl.p.String(),
+		Provider: d.Provider, Bucket: d.Bucket, Endpoint: d.Endpoint,
+		Status: event.OK, Protocol: x.conn.Protocol, IP: x.remoteIP,
+		LocalAddr: x.localAddr, RemoteAddr: x.remoteAddr, SessionID: x.conn.ID,
+		Time: x.srv.deps.Now(),
+	}
+}
+
+// report gives the sinks the record of what was done.
+func (x *Session) report(ctx context.Context, e *event.Event) {
+	e.Elapsed = x.srv.deps.Now().Sub(e.Time)
+	x.srv.after(ctx, e)
+}

@@ -1,0 +1,169 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/gantryhq/gantry/internal/account"
+	"github.com/gantryhq/gantry/internal/auth"
+	"github.com/gantryhq/gantry/internal/event"
+)
+
+// Failure is a login that did not happen, for the defender.
+type Failure struct {
+	Remote   netip.Addr
+	Protocol string // account.ProtocolSSH, …
+	Username string // as typed
+	// Unknown: there is no such account. NoAuth: the peer left without trying.
+	Unknown, NoAuth bool
+}
+
+// Attempt is one try to log in. It stands here so that protocols need not know package auth.
+type Attempt = auth.Attempt
+
+// Login is a proven credential. Immutable.
+type Login struct {
+	id      *auth.Identity
+	attempt auth.Attempt // without the secret
+	at      time.Time
+}
+
+// Username is the account that logged in, which a source may have changed from what the peer typed.
+func (l *Login) Username() string { return l.id.User.Username }
+
+// Method is how the credential was proven.
+func (l *Login) Method() string { return l.id.Method }
+
+// Authenticate proves a peer's credential and passes it through the one Admit check. It has no effect on
+// the account and makes no session: in SSH a proven key is still only a step (AUTH-1). The error's text is
+// for the log; a peer hears only that the login failed. Failed attempts other than public keys are
+// recorded here; a protocol calls Abandoned for the rest.
+func (s *Server) Authenticate(ctx context.Context, a *auth.Attempt) (*Login, error) {
+	id, err := s.deps.Auth.Authenticate(ctx, a)
+	if err == nil && (id == nil || id.User == nil || id.User.Username == "") {
+		err = errors.New("no identity") // AUTH-5
+	}
+	if err != nil {
+		if a.Method != account.MethodPublicKey {
+			s.failed(ctx, a.Remote, a.Protocol, a.Username, a.Method, err)
+		}
+		return nil, err
+	}
+	l := &Login{id: id, attempt: *a, at: s.deps.Now()}
+	l.attempt.Password, l.attempt.PublicKey = "", nil
+	return l, nil
+}
+
+// Abandoned records that a peer left without a login: tried are the methods it failed with, none if it
+// did not try. Failed public keys count once for a connection (AUTH-9); other methods were recorded when
+// they failed.
+func (s *Server) Abandoned(c Conn, username string, tried []string, err error) {
+	ctx := context.Background() // the connection has gone
+	method := "no_auth_tried"
+	for _, t := range tried {
+		switch t {
+		case account.MethodPublicKey:
+			method = t
+		case "none", "":
+		default:
+			if method == "no_auth_tried" {
+				return
+			}
+		}
+	}
+	if err == nil {
+		err = errors.New("client left without a login")
+	}
+	s.failed(ctx, c.Remote.Addr(), loginProtocol(c.Protocol), username, method, err)
+}
+
+// failed writes the record that fail2ban reads: the order of the keys is its filter's (guard.md 8.4).
+func (s *Server) failed(ctx context.Context, remote netip.Addr, protocol, username, method string, err error) {
+	remote = remote.Unmap()
+	s.log.LogAttrs(ctx, slog.LevelWarn, "",
+		slog.String("sender", "connection_failed"),
+		slog.String("client_ip", remote.String()),
+		slog.String("username", event.Text(bound(username))),
+		slog.String("login_type", method),
+		slog.String("protocol", protocol),
+		slog.String("error", event.Text(err.Error())))
+	if s.deps.Failed == nil {
+		return
+	}
+	f := Failure{Remote: remote, Protocol: protocol, Username: bound(username), NoAuth: method == "no_auth_tried"}
+	if d, ok := errors.AsType[*auth.Denied](err); ok {
+		f.Unknown = d.Unknown
+	}
+	s.deps.Failed(f)
+}
+
+// bound keeps a peer's name at what a name may be.
+func bound(name string) string { return name[:min(len(name), 255)] }
+
+// loginProtocol is the records' protocol of a connection's.
+func loginProtocol(p string) string {
+	switch p {
+	case "SFTP", "SCP", "SSH":
+		return account.ProtocolSSH
+	}
+	return p
+}
+
+// Open makes a session of a login: it checks max_sessions and the registry in one step, re-checks that the
+// account may still be in, and makes the account's directories where that is due. The session ends with
+// Close, or when ctx does. Every SSH channel, FTP control connection and in-flight request is one.
+func (s *Server) Open(ctx context.Context, l *Login, c Conn) (*Session, error) {
+	x, err := s.open(ctx, l, c)
+	if err != nil {
+		s.failed(ctx, c.Remote.Addr(), loginProtocol(c.Protocol), l.Username(), l.id.Method, err)
+		return nil, err
+	}
+	s.log.LogAttrs(ctx, slog.LevelInfo, "",
+		slog.String("sender", "login"),
+		slog.String("ip", c.Remote.Addr().Unmap().String()),
+		slog.String("username", event.Text(x.name)),
+		slog.String("method", l.id.Method),
+		slog.String("protocol", c.Protocol),
+		slog.String("connection_id", c.ID),
+		slog.String("client", event.Text(c.Client)),
+		slog.Bool("encrypted", loginProtocol(c.Protocol) == account.ProtocolSSH),
+		slog.String("info", l.id.KeyFingerprint))
+	return x, nil
+}
+
+func (s *Server) open(ctx context.Context, l *Login, c Conn) (*Session, error) {
+	attempt := l.attempt
+	attempt.ConnID, attempt.Client = c.ID, c.Client
+	cctx, cancel := context.WithTimeout(ctx, storageWait)
+	defer cancel()
+	id, err := s.deps.Auth.Current(cctx, l.id, &attempt)
+	if err != nil {
+		return nil, err
+	}
+	if id == nil || id.User == nil || id.User.Username != l.id.User.Username {
+		return nil, errors.New("no identity") // AUTH-5
+	}
+	x := &Session{
+		srv: s, conn: c, name: id.User.Username, started: s.deps.Now(), id: id, attempt: attempt,
+		remoteIP: c.Remote.Addr().Unmap().String(), remoteAddr: c.Remote.String(), localAddr: c.Local.String(),
+		handles: map[*Handle]struct{}{}, ended: make(chan struct{}),
+	}
+	x.last.Store(x.started.UnixNano())
+	if err := s.register(x, id.User.MaxSessions); err != nil {
+		return nil, err
+	}
+	v, err := s.viewFor(cctx, x.user, id.User)
+	if err != nil {
+		s.unregister(x)
+		return nil, fmt.Errorf("login of %q: %w", x.name, err)
+	}
+	x.adopt(v)
+	x.user.noteLogin(s)
+	// The session must not outlive the connection's context, whatever the protocol forgets.
+	x.unhook = context.AfterFunc(ctx, func() { x.Close() })
+	return x, nil
+}

@@ -1,0 +1,317 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"math"
+	"sync"
+	"sync/atomic"
+
+	"github.com/gantryhq/gantry/internal/account"
+	"github.com/gantryhq/gantry/vfs"
+)
+
+// lease is how much room a growing file takes at a time; less near the limit, so that parallel uploads
+// share what is left.
+const lease = 8 << 20
+
+// books is one operation's hold on the account that it changes.
+type books struct {
+	t      *tally
+	charge *charge
+	count  bool // else only the durable mark is kept, for the sweep of temporary files
+}
+
+// enter opens the books of an operation on what c counts. grows says that the operation may use more room:
+// an account with limits is then refused while its counters are not known; anything else goes on, its
+// changes written when the store is back. durable asks for the mark even if nothing is counted.
+func (s *Server) enter(ctx context.Context, c *charge, grows, durable bool) (*books, error) {
+	if !c.tracked && !durable {
+		return nil, nil
+	}
+	b := &books{t: s.ledger.tally(c.key), charge: c, count: c.tracked}
+	if err := b.t.begin(ctx); err != nil {
+		if grows && c.limited() || ctx.Err() != nil {
+			b.leave()
+			return nil, err
+		}
+		if !errors.Is(err, account.ErrNotFound) {
+			s.log.Error("going on without the store", "kind", c.key.Kind, "name", c.key.Name, "error", err)
+		}
+	}
+	return b, nil
+}
+
+// leave closes the books. A nil books is closed already.
+func (b *books) leave() {
+	if b != nil {
+		b.t.end()
+		b.t.release()
+	}
+}
+
+// move counts a change.
+func (b *books) move(files, bytes int64) {
+	if b != nil && b.count {
+		b.t.move(files, bytes)
+	}
+}
+
+// limited reports whether the account has a limit to keep.
+func (b *books) limited() bool { return b != nil && b.count && b.charge.limited() }
+
+// admit is the check at open: a new file needs a free one, and both need a free byte.
+func (b *books) admit(newFile bool) error {
+	if !b.limited() {
+		return nil
+	}
+	files, bytes, heldFiles, _ := b.t.used()
+	if newFile && b.charge.files > 0 && files+heldFiles >= b.charge.files || b.charge.bytes > 0 && bytes >= b.charge.bytes {
+		return ErrQuota
+	}
+	return nil
+}
+
+// holdFile reserves one file.
+func (b *books) holdFile() error {
+	if !b.limited() || b.charge.files == 0 {
+		return nil
+	}
+	b.t.mu.Lock()
+	defer b.t.mu.Unlock()
+	if max(0, b.t.files)+b.t.heldFiles >= b.charge.files {
+		return ErrQuota
+	}
+	b.t.heldFiles++
+	return nil
+}
+
+// freeFile gives a reserved file back.
+func (b *books) freeFile() {
+	if b.limited() && b.charge.files > 0 {
+		b.t.mu.Lock()
+		b.t.heldFiles--
+		b.t.mu.Unlock()
+	}
+}
+
+// growth is the room of one file: what of it is counted, and up to where writes are paid for. The part
+// between is reserved. Shared by the handles that write to one file in place.
+type growth struct {
+	t       *tally       // nil: nothing is counted
+	ceiling atomic.Int64 // bytes; moved with t.mu held
+	end     atomic.Int64 // where an append goes, at most
+
+	// Guarded by t.mu.
+	counted int64 // bytes of the file that are in t.bytes
+	held    int64 // bytes reserved: up to the ceiling
+}
+
+// start begins with a file of which size bytes are counted.
+func (g *growth) start(t *tally, size int64) {
+	g.t, g.counted = t, size
+	g.ceiling.Store(size)
+	g.end.Store(size)
+}
+
+// ensure pays for the file up to end, with the account's limit. No lock is taken below the ceiling.
+func (g *growth) ensure(end, limit int64) error {
+	if end <= g.ceiling.Load() {
+		return nil
+	}
+	return g.extend(end, limit, lease)
+}
+
+// extend takes room up to end at least, and up to spare more where there is plenty.
+func (g *growth) extend(end, limit, spare int64) error {
+	g.t.mu.Lock()
+	defer g.t.mu.Unlock()
+	top := g.ceiling.Load()
+	need := end - top
+	if need <= 0 {
+		return nil
+	}
+	if limit <= 0 {
+		return nil // no limit: nothing to hold
+	}
+	free := limit - max(0, g.t.bytes) - g.t.heldBytes
+	if need > free {
+		return ErrQuota
+	}
+	got := min(max(need, min(spare, free/4)), free)
+	g.t.heldBytes += got
+	g.held += got
+	g.ceiling.Store(top + got)
+	return nil
+}
+
+// settle counts the file at size, which it has now. What was reserved and not used stays reserved. links is
+// the number of names that the file has in the account.
+func (g *growth) settle(size int64, links int64) {
+	if g.t == nil {
+		return
+	}
+	g.t.mu.Lock()
+	g.t.moveLocked(0, (size-g.counted)*max(1, links))
+	g.reserve(size)
+	g.t.mu.Unlock()
+	g.t.ledger.poke()
+}
+
+// reserve makes the counted part end at size; the ceiling stays, or rises to it.
+func (g *growth) reserve(size int64) {
+	g.counted = size
+	top := max(g.ceiling.Load(), size)
+	if g.held > 0 || top > size {
+		held := g.held
+		g.held = top - size
+		g.t.heldBytes += g.held - held
+	}
+	g.ceiling.Store(top)
+}
+
+// release gives back what is reserved.
+func (g *growth) release() {
+	if g.t == nil {
+		return
+	}
+	g.t.mu.Lock()
+	g.t.heldBytes -= g.held
+	g.held = 0
+	g.ceiling.Store(g.counted)
+	g.t.mu.Unlock()
+}
+
+// fileKey is one file of one storage: by its inode where there is such a thing, so that every name and
+// every link of it counts as the one file it is; else by its path.
+type fileKey struct {
+	storage  string
+	dev, ino uint64
+	path     vfs.Path
+}
+
+func keyOf(pl *place, i vfs.FileInfo) fileKey {
+	if i.Ino != 0 {
+		return fileKey{storage: pl.id, dev: i.Dev, ino: i.Ino}
+	}
+	return fileKey{storage: pl.id, path: pl.Path}
+}
+
+// openFile is a file that handles write to in place. Its names are changed with its path locks held.
+type openFile struct {
+	key  fileKey
+	refs int // guarded by openFiles.mu
+
+	room growth
+	// gone: no name is left, so nothing more of it counts. Guarded by openFiles.mu.
+	gone bool
+}
+
+// openFiles is the table of files being written in place, of all accounts.
+type openFiles struct {
+	mu sync.Mutex
+	m  map[fileKey]*openFile
+}
+
+func (o *openFiles) init() { o.m = map[fileKey]*openFile{} }
+
+// open finds or makes the entry of a file that has size bytes counted.
+func (o *openFiles) open(key fileKey, t *tally, size int64) *openFile {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	f := o.m[key]
+	if f == nil {
+		f = &openFile{key: key}
+		f.room.start(t, size)
+		o.m[key] = f
+	}
+	f.refs++
+	return f
+}
+
+// close lets go of f, the last one giving back what is reserved.
+func (o *openFiles) close(f *openFile) {
+	o.mu.Lock()
+	f.refs--
+	last := f.refs == 0
+	if last && o.m[f.key] == f {
+		delete(o.m, f.key)
+	}
+	o.mu.Unlock()
+	if last {
+		f.room.release()
+	}
+}
+
+func (o *openFiles) isGone(f *openFile) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return f.gone
+}
+
+// counted is how many bytes of the file i at pl the counters hold: its size, unless it is being written.
+func (o *openFiles) counted(pl *place, i vfs.FileInfo) int64 {
+	o.mu.Lock()
+	f := o.m[keyOf(pl, i)]
+	o.mu.Unlock()
+	if f == nil || f.room.t == nil {
+		return i.Size
+	}
+	f.room.t.mu.Lock()
+	defer f.room.t.mu.Unlock()
+	return f.room.counted
+}
+
+// unlinked notes that the name pl of the file i is gone: with the last one, nothing more of it counts.
+func (o *openFiles) unlinked(pl *place, i vfs.FileInfo) {
+	if i.Nlink > 1 {
+		return
+	}
+	key := keyOf(pl, i)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if f := o.m[key]; f != nil {
+		f.gone = true
+		delete(o.m, key)
+	}
+}
+
+// moved notes a rename, for storages that know files by their path only.
+func (o *openFiles) moved(from, to *place, i vfs.FileInfo) {
+	if i.Ino != 0 {
+		return
+	}
+	key := keyOf(from, i)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if f := o.m[key]; f != nil {
+		delete(o.m, key)
+		f.key = keyOf(to, i)
+		o.m[f.key] = f
+	}
+}
+
+// endOf is off+n, or false if that is no offset in a file.
+func endOf(off int64, n int) (int64, bool) {
+	if off < 0 || off > math.MaxInt64-int64(n) {
+		return 0, false
+	}
+	return off + int64(n), true
+}
+
+// hold reserves one file of size bytes until free is called.
+func (b *books) hold(size int64) (free func(), err error) {
+	if !b.limited() {
+		return func() {}, nil
+	}
+	if err := b.holdFile(); err != nil {
+		return nil, err
+	}
+	var g growth
+	g.start(b.t, 0)
+	if err := g.extend(size, b.charge.bytes, 0); err != nil {
+		b.freeFile()
+		return nil, err
+	}
+	return func() { g.release(); b.freeFile() }, nil
+}

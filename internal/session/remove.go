@@ -1,0 +1,230 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/gantryhq/gantry/internal/event"
+	"github.com/gantryhq/gantry/vfs"
+)
+
+// maxDepth bounds what walks a tree.
+const maxDepth = 1000
+
+// Remove removes a file or a link, Rmdir an empty directory, RemoveAll either with all below it.
+func (x *Session) Remove(ctx context.Context, p vfs.Path) error {
+	v, err := x.begin()
+	if err != nil {
+		return pathError("remove", p, err)
+	}
+	defer x.done()
+	return x.remove(ctx, v, p)
+}
+
+// removable asks everything about taking p away but what stands there.
+func (v *view) removable(op string, p vfs.Path, any rights) (place, error) {
+	pl := v.place(p)
+	switch {
+	case p.IsRoot() || pl.IsMount:
+		return pl, refuse(op, p)
+	case pl.LeadsToMount:
+		return pl, pathError(op, p, vfs.ErrUnsupported)
+	}
+	if err := v.may(op, p, any); err != nil {
+		return pl, err
+	}
+	return pl, v.seen(op, p)
+}
+
+func (x *Session) remove(ctx context.Context, v *view, p vfs.Path) error {
+	pl, err := v.removable("remove", p, anyDeleteFile)
+	if err != nil {
+		return err
+	}
+	pending := x.hiddenAt(&pl) != nil
+	if pending {
+		if err := x.removePending(ctx, &pl); err != nil {
+			return fail("remove", p, err)
+		}
+	}
+	i, err := pl.FS.Lstat(ctx, pl.Path)
+	if pending && errors.Is(err, fs.ErrNotExist) {
+		return nil // there was only the upload
+	}
+	if err == nil && i.IsDir() {
+		err = vfs.ErrIsDir
+	}
+	if err != nil {
+		return fail("remove", p, err)
+	}
+	e := x.event(event.PreDelete, &pl)
+	if i.Mode.IsRegular() {
+		e.FileSize = i.Size
+	}
+	if err := x.srv.before(ctx, e); err != nil {
+		return refuse("remove", p)
+	}
+	books, err := x.srv.enter(ctx, pl.charge, false, false)
+	if err != nil {
+		return fail("remove", p, err)
+	}
+	defer books.leave()
+	unlock, err := x.srv.names.lock(ctx, &pl)
+	if err != nil {
+		return fail("remove", p, err)
+	}
+	defer unlock()
+	now, err := pl.FS.Lstat(ctx, pl.Path)
+	switch {
+	case err == nil && now.IsDir():
+		err = vfs.ErrIsDir
+	case err == nil:
+		err = x.removeFile(ctx, &pl, now, books)
+	case errors.Is(err, fs.ErrNotExist):
+		// The hook removed it already: that counts the same.
+		err = nil
+		if i.Mode.IsRegular() {
+			books.move(-1, -x.srv.files.counted(&pl, i))
+			x.srv.files.unlinked(&pl, i)
+		}
+	}
+	if err != nil {
+		return fail("remove", p, err)
+	}
+	e.Action = event.Delete
+	x.report(ctx, e)
+	return nil
+}
+
+// removeFile removes what i says stands at pl, and counts it. The caller holds the lock of the name.
+func (x *Session) removeFile(ctx context.Context, pl *place, i vfs.FileInfo, books *books) error {
+	size := x.srv.files.counted(pl, i)
+	if err := pl.FS.Remove(ctx, pl.Path); err != nil {
+		return err
+	}
+	if i.Mode.IsRegular() {
+		books.move(-1, -size)
+		x.srv.files.unlinked(pl, i)
+	}
+	return nil
+}
+
+// removePending takes the name from the account's own hidden uploads to it: they go on, and publish nothing.
+func (x *Session) removePending(ctx context.Context, pl *place) error {
+	unlock, err := x.srv.names.lock(ctx, pl)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	for _, h := range x.srv.pendings.at(x.pendingKey(pl)) {
+		if h.atomic {
+			h.forget()
+		}
+	}
+	return nil
+}
+
+// Rmdir removes an empty directory.
+func (x *Session) Rmdir(ctx context.Context, p vfs.Path) error {
+	v, err := x.begin()
+	if err != nil {
+		return pathError("rmdir", p, err)
+	}
+	defer x.done()
+	return x.rmdir(ctx, v, p)
+}
+
+func (x *Session) rmdir(ctx context.Context, v *view, p vfs.Path) error {
+	pl, err := v.removable("rmdir", p, anyDeleteDir)
+	if err != nil {
+		return err
+	}
+	unlock, err := x.srv.names.lock(ctx, &pl)
+	if err != nil {
+		return fail("rmdir", p, err)
+	}
+	defer unlock()
+	i, err := pl.FS.Lstat(ctx, pl.Path)
+	if err == nil && !i.IsDir() {
+		err = vfs.ErrNotDir
+	}
+	if err == nil {
+		e := x.event(event.Rmdir, &pl)
+		if err = pl.FS.Remove(ctx, pl.Path); err == nil {
+			x.report(ctx, e)
+		}
+	}
+	return fail("rmdir", p, err)
+}
+
+// RemoveAll removes p and all below it, each entry by its own permission, and stops at the first that may
+// not or cannot be removed. Links are removed, never followed (SYM-2).
+func (x *Session) RemoveAll(ctx context.Context, p vfs.Path) error {
+	v, err := x.begin()
+	if err != nil {
+		return pathError("remove", p, err)
+	}
+	defer x.done()
+	pl := v.place(p)
+	i, err := pl.FS.Lstat(ctx, pl.Path)
+	if v.patterns.judge(p) == hidden {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		return fail("remove", p, err)
+	}
+	if !i.IsDir() {
+		return x.remove(ctx, v, p)
+	}
+	return x.removeTree(ctx, v, p, 0)
+}
+
+func (x *Session) removeTree(ctx context.Context, v *view, dir vfs.Path, depth int) error {
+	if depth > maxDepth {
+		return pathError("remove", dir, fmt.Errorf("%w: more than %d levels", vfs.ErrUnsupported, maxDepth))
+	}
+	pl, err := v.removable("rmdir", dir, anyDeleteDir)
+	if err != nil {
+		return err
+	}
+	for {
+		entries, err := someEntries(ctx, &pl)
+		if err != nil {
+			return fail("remove", dir, err)
+		}
+		if len(entries) == 0 {
+			break
+		}
+		for _, i := range entries {
+			p, err := dir.Child(i.Name)
+			if err != nil {
+				return err
+			}
+			if i.IsDir() {
+				err = x.removeTree(ctx, v, p, depth+1)
+			} else {
+				err = x.remove(ctx, v, p)
+			}
+			if err != nil && (!errors.Is(err, fs.ErrNotExist) || v.patterns.judge(p) == hidden) {
+				return err
+			}
+		}
+	}
+	return x.rmdir(ctx, v, dir)
+}
+
+// someEntries reads the beginning of a directory: what removes as it goes needs no more in memory.
+func someEntries(ctx context.Context, pl *place) ([]vfs.FileInfo, error) {
+	var list []vfs.FileInfo
+	for i, err := range pl.FS.List(ctx, pl.Path) {
+		if err != nil {
+			return nil, err
+		}
+		if list = append(list, i); len(list) == 1000 {
+			break
+		}
+	}
+	return list, nil
+}

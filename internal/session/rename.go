@@ -1,0 +1,371 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/gantryhq/gantry/internal/event"
+	"github.com/gantryhq/gantry/vfs"
+)
+
+// Rename moves from to to. Without replace an existing target is fs.ErrExist.
+//
+// The checks go in the order of reference permissions-and-filters.md 2. Between two storages on local
+// disks, or two devices of one, it is a copy and a removal: not atomic, and links are left out.
+func (x *Session) Rename(ctx context.Context, from, to vfs.Path, replace bool) error {
+	v, err := x.begin()
+	if err != nil {
+		return pathError("rename", from, err)
+	}
+	defer x.done()
+	m := &move{x: x, v: v, from: v.place(from), to: v.place(to), replace: replace}
+	e := x.event(event.Rename, &m.from)
+	e.Target, e.VirtualTarget = m.to.describe().StoragePath, to.String()
+	if err := m.check(ctx); err != nil {
+		return err
+	}
+	if err := m.do(ctx); err != nil {
+		return fail("rename", from, err)
+	}
+	x.report(ctx, e)
+	return nil
+}
+
+// move is one rename under way.
+type move struct {
+	x        *Session
+	v        *view
+	from, to place
+	replace  bool
+
+	info    vfs.FileInfo // of the source
+	pending *Handle      // the source is this upload, not published yet
+	across  bool         // copy and remove
+}
+
+// check goes through the rules but quota. The numbers are the reference's.
+func (m *move) check(ctx context.Context) error {
+	v, from, to := m.v, m.from.p, m.to.p
+	if from == to || m.from.name() == m.to.name() { // 1
+		return pathError("rename", from, vfs.ErrUnsupported)
+	}
+	if err := m.source(ctx); err != nil { // 2
+		return err
+	}
+	if err := m.resource(); err != nil { // 3
+		return err
+	}
+	if err := m.fixedEnds(&m.from, &m.to); err != nil { // 4
+		return err
+	}
+	if err := m.entry(from, to, m.info); err != nil { // 5, 6
+		return err
+	}
+	old, err := m.to.FS.Lstat(ctx, m.to.Path)
+	switch {
+	case err == nil && old.IsDir(): // 7
+		return pathError("rename", to, fmt.Errorf("%w: %w", vfs.ErrUnsupported, vfs.ErrIsDir))
+	case err == nil && !v.perms.at(to.Dir()).has(mayOverwrite): // 8
+		return refuse("rename", to)
+	case err == nil && !m.replace:
+		return pathError("rename", to, fs.ErrExist)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return fail("rename", to, err)
+	}
+	if !m.info.IsDir() {
+		return m.linkStays(ctx, &m.from, &m.to, m.info)
+	}
+	if m.from.LeadsToMount || m.to.LeadsToMount || from.Within(to) || to.Within(from) { // 9
+		return pathError("rename", from, vfs.ErrUnsupported)
+	}
+	if m.x.srv.pendings.below(&m.from) {
+		return pathError("rename", from, ErrBusy)
+	}
+	if !m.mustWalk() {
+		return nil
+	}
+	return m.walk(ctx, from, to, 0) // 10
+}
+
+// source finds what is to be moved, which may be an upload of ours that is not published.
+func (m *move) source(ctx context.Context) error {
+	from := m.from.p
+	if m.v.patterns.judge(from) == hidden && !m.from.IsMount && !m.from.LeadsToMount {
+		return refuse("rename", from)
+	}
+	if !m.from.fixed() {
+		if h := m.x.hiddenAt(&m.from); h != nil {
+			i, err := h.wr.Stat()
+			m.pending, m.info = h, i
+			return fail("rename", from, err)
+		}
+	}
+	if m.from.IsMount || m.from.LeadsToMount || from.IsRoot() {
+		m.info = vfs.VirtualDir(from.Base())
+		return nil
+	}
+	// Whoever may not rename there is told no more than that.
+	if !m.v.perms.at(from.Dir()).has(anyRenameFile | anyRenameDir) {
+		return refuse("rename", from)
+	}
+	i, err := m.from.FS.Lstat(ctx, m.from.Path)
+	m.info = i
+	return fail("rename", from, err)
+}
+
+// resource decides whether both ends are on one resource, and whether the storage can do it alone.
+func (m *move) resource() error {
+	if m.from.id == m.to.id && m.from.Mount.FS == m.to.Mount.FS && *m.from.charge == *m.to.charge {
+		return nil
+	}
+	a, b := m.from.describe(), m.to.describe()
+	if m.from.id != m.to.id && (a.Provider != b.Provider || a.Remote || b.Remote) {
+		return refuse("rename", m.from.p)
+	}
+	if m.pending != nil {
+		return pathError("rename", m.from.p, ErrBusy)
+	}
+	m.across = true
+	return nil
+}
+
+// fixedEnds refuses mount points, the root, and directories of the disk that a folder maps.
+func (m *move) fixedEnds(list ...*place) error {
+	for _, pl := range list {
+		if pl.p.IsRoot() || pl.IsMount || pl.Path.IsRoot() || m.mapped(pl) {
+			return refuse("rename", pl.p)
+		}
+	}
+	return nil
+}
+
+// mapped reports whether pl is the directory of a local folder of the account.
+func (m *move) mapped(pl *place) bool {
+	d := pl.describe()
+	if d.Provider != 0 || d.StoragePath == "" {
+		return false
+	}
+	for i := range m.v.user.VirtualFolders {
+		f := &m.v.user.VirtualFolders[i]
+		if f.Filesystem.Provider == 0 && filepath.Clean(f.MappedPath) == filepath.Clean(d.StoragePath) {
+			return true
+		}
+	}
+	return false
+}
+
+// entry asks the patterns and the permissions for one object at its old and its new name.
+func (m *move) entry(from, to vfs.Path, i vfs.FileInfo) error {
+	any := anyRenameFile
+	if i.IsDir() {
+		any = anyRenameDir
+	}
+	for _, p := range []vfs.Path{from, to} {
+		if err := m.v.namable("rename", p); err != nil {
+			return err
+		}
+		if err := m.v.may("rename", p, any); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mustWalk reports whether the rules inside the tree may differ from those at its ends.
+func (m *move) mustWalk() bool {
+	t, from, to := m.v.perms, m.from.p, m.to.p
+	return t.restrictedWithin(from) || t.restrictedWithin(to) ||
+		!t.at(from.Dir()).holdsRename() || !t.at(to.Dir()).holdsRename() ||
+		!t.uniform() || m.v.patterns.differ(from, to)
+}
+
+// walk checks every entry of the tree at its old and its new path.
+func (m *move) walk(ctx context.Context, from, to vfs.Path, depth int) error {
+	if depth > maxDepth {
+		return pathError("rename", from, fmt.Errorf("%w: more than %d levels", vfs.ErrUnsupported, maxDepth))
+	}
+	dir := m.v.place(from)
+	for i, err := range dir.FS.List(ctx, dir.Path) {
+		if err != nil {
+			return fail("rename", from, err)
+		}
+		f, err := from.Child(i.Name)
+		if err != nil {
+			return err
+		}
+		t, err := to.Child(i.Name)
+		if err != nil {
+			return err
+		}
+		fp, tp := m.v.place(f), m.v.place(t)
+		if err := m.fixedEnds(&fp, &tp); err != nil {
+			return err
+		}
+		if err := m.entry(f, t, i); err != nil {
+			return err
+		}
+		if i.IsDir() {
+			err = m.walk(ctx, f, t, depth+1)
+		} else {
+			err = m.linkStays(ctx, &fp, &tp, i)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// linkStays refuses a move that would make a symbolic link lead to more than its new place gives, as
+// Symlink does for a new one.
+func (m *move) linkStays(ctx context.Context, from, to *place, i vfs.FileInfo) error {
+	if !i.IsSymlink() || m.v.perms.uniform() {
+		return nil
+	}
+	l, ok := vfs.As[vfs.Linker](from.FS)
+	if !ok {
+		return nil
+	}
+	text, err := l.Readlink(ctx, from.Path)
+	if err != nil {
+		return fail("rename", from.p, err)
+	}
+	target, ok := m.v.linkTarget(to, text)
+	if ok && !m.v.linkKeepsRights(to.p, target) {
+		return refuse("rename", from.p)
+	}
+	return nil
+}
+
+// do moves the object and settles what it replaces.
+func (m *move) do(ctx context.Context) error {
+	if m.across {
+		return m.copyAndRemove(ctx)
+	}
+	err := m.rename(ctx)
+	if errors.Is(err, vfs.ErrCrossDevice) && m.pending == nil {
+		return m.copyAndRemove(ctx)
+	}
+	return err
+}
+
+func (m *move) rename(ctx context.Context) error {
+	x := m.x
+	books, err := x.srv.enter(ctx, m.from.charge, false, false)
+	if err != nil {
+		return err
+	}
+	defer books.leave()
+	unlock, err := x.srv.names.lock(ctx, &m.from, &m.to)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	uploads := x.srv.pendings.at(x.pendingKey(&m.from))
+	src, err := m.from.FS.Lstat(ctx, m.from.Path)
+	published := err == nil
+	switch {
+	case published && src.IsDir() != m.info.IsDir():
+		return ErrBusy // another object since it was checked
+	case errors.Is(err, fs.ErrNotExist) && m.pending != nil:
+	case err != nil:
+		return err
+	}
+	if published {
+		if err := m.renamePublished(ctx, src, books); err != nil {
+			return err
+		}
+	} else if !m.replace {
+		if _, err := m.to.FS.Lstat(ctx, m.to.Path); err == nil {
+			return fs.ErrExist
+		}
+	}
+	for _, h := range uploads {
+		h.retarget(&m.to)
+	}
+	return nil
+}
+
+// renamePublished moves what stands there and counts what it replaced. The locks of both names are held.
+func (m *move) renamePublished(ctx context.Context, src vfs.FileInfo, books *books) error {
+	files := &m.x.srv.files
+	old, err := m.to.FS.Lstat(ctx, m.to.Path)
+	exists := err == nil
+	switch {
+	case exists && old.IsDir(): // it came since it was checked
+		return vfs.ErrIsDir
+	case exists && !m.v.perms.at(m.to.p.Dir()).has(mayOverwrite):
+		return fs.ErrPermission
+	case exists && !m.replace:
+		return fs.ErrExist
+	}
+	// A name that was free must still be: without overwrite nothing may be written over by a race.
+	if err := m.from.FS.Rename(ctx, m.from.Path, m.to.Path, m.replace && exists || m.replace && m.v.perms.at(m.to.p.Dir()).has(mayOverwrite)); err != nil {
+		return err
+	}
+	if src.Ino != 0 && src.Ino == old.Ino && src.Dev == old.Dev {
+		return nil // two names of one file: POSIX leaves both
+	}
+	if exists && old.Mode.IsRegular() {
+		books.move(-1, -files.counted(&m.to, old))
+		files.unlinked(&m.to, old)
+	}
+	if src.Mode.IsRegular() {
+		files.moved(&m.from, &m.to, src)
+	}
+	return nil
+}
+
+// copyAndRemove moves between two storages: the quota is that of a new file there and a removal here.
+func (m *move) copyAndRemove(ctx context.Context) error {
+	c := &copier{x: m.x, v: m.v, replace: m.replace}
+	if err := c.tree(ctx, m.from.p, m.to.p, m.info, 0); err != nil {
+		return err
+	}
+	return m.clear(ctx, m.from, m.info, 0)
+}
+
+// clear removes what was moved. Links go too: they mean nothing elsewhere.
+func (m *move) clear(ctx context.Context, pl place, i vfs.FileInfo, depth int) error {
+	if depth > maxDepth {
+		return vfs.ErrUnsupported
+	}
+	if i.IsDir() {
+		for {
+			list, err := someEntries(ctx, &pl)
+			if err != nil {
+				return err
+			}
+			if len(list) == 0 {
+				return pl.FS.Remove(ctx, pl.Path)
+			}
+			for _, e := range list {
+				p, err := pl.p.Child(e.Name)
+				if err != nil {
+					return err
+				}
+				if err := m.clear(ctx, m.v.place(p), e, depth+1); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	books, err := m.x.srv.enter(ctx, pl.charge, false, false)
+	if err != nil {
+		return err
+	}
+	defer books.leave()
+	unlock, err := m.x.srv.names.lock(ctx, &pl)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	now, err := pl.FS.Lstat(ctx, pl.Path)
+	if err != nil {
+		return err
+	}
+	return m.x.removeFile(ctx, &pl, now, books)
+}
