@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"context"
 	"net/netip"
 
 	"github.com/gantryhq/gantry/internal/account"
@@ -30,18 +29,6 @@ type Identity struct {
 	KeyFingerprint string
 }
 
-// Authenticate proves a credential through the ordered chain of sources and Admit. Any doubt is a denial
-// (AUTH-5). The error is a *Denied.
-func (a *Authenticator) Authenticate(ctx context.Context, t *Attempt) (*Identity, error) {
-	panic("stub")
-}
-
-// Current re-reads the account of id (from the cache where it may) and passes it through Admit again: for a
-// session that opens later than its login, and for the periodic check of live sessions.
-func (a *Authenticator) Current(ctx context.Context, id *Identity, t *Attempt) (*Identity, error) {
-	panic("stub")
-}
-
 // Denied says why a login was refused. Its text is for the log; peers hear one sentence for all.
 type Denied struct {
 	Reason  string // stable words: "unknown user", "wrong password", "account expired", "store failed", …
@@ -57,6 +44,3 @@ func (d *Denied) Error() string {
 }
 
 func (d *Denied) Unwrap() error { return d.Err }
-
-// Authenticator proves credentials. Safe for concurrent use.
-type Authenticator struct{}
