@@ -7,7 +7,9 @@ import (
 	"time"
 )
 
-// Mount puts the sub-tree Base of FS at the virtual path Path. Several mounts may show one FS.
+// Mount puts the sub-tree Base of FS at the virtual path Path. Several mounts may show one FS. Base only
+// shifts names: a link inside may lead out of Base, though not out of FS. Where those who use the mount may
+// not see the rest, mount what Subber gives instead.
 type Mount struct {
 	Path Path
 	FS   FS

@@ -189,6 +189,10 @@ type (
 	Sweeper interface {
 		Sweep(ctx context.Context, t time.Time) (removed int, err error)
 	}
+	// Subber opens a directory as a tree of its own, from which no link leads out. It is closed by itself.
+	Subber interface {
+		Sub(ctx context.Context, dir Path) (FS, error)
+	}
 	// Describer says what the storage is, for hooks, locks and checks of identity.
 	Describer interface {
 		Describe(name Path) Description

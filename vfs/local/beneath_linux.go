@@ -37,9 +37,13 @@ func openTree(root string, portable bool) (tree, error) {
 		return nil, err
 	}
 	unix.Close(probe)
+	return newBeneath(fd), nil
+}
+
+func newBeneath(fd int) *beneath {
 	t := &beneath{root: fd}
 	t.refs.Store(1)
-	return t, nil
+	return t
 }
 
 // beneath resolves every path from one root descriptor with RESOLVE_BENEATH, then acts on the last name by
@@ -120,6 +124,14 @@ func (t *beneath) at(name vfs.Path, act func(fd int, base string) error) error {
 	}
 	defer unix.Close(fd)
 	return act(fd, name.Base())
+}
+
+func (t *beneath) sub(name vfs.Path) (tree, error) {
+	fd, err := t.fd(name, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	return newBeneath(fd), nil
 }
 
 func (t *beneath) stat(name vfs.Path, follow bool) (i vfs.FileInfo, err error) {

@@ -50,6 +50,7 @@ var (
 	_ vfs.DirSizer   = (*FS)(nil)
 	_ vfs.Sweeper    = (*FS)(nil)
 	_ vfs.Describer  = (*FS)(nil)
+	_ vfs.Subber     = (*FS)(nil)
 )
 
 // tree is the operating system beneath a root. Paths resolve through links that stay inside. Errors may be
@@ -64,6 +65,8 @@ type tree interface {
 	link(old, new vfs.Path) error
 	setAttr(name vfs.Path, attr vfs.Attr, follow bool) error
 	statFS(name vfs.Path) (vfs.StatFS, error)
+	// sub is the tree beneath a directory.
+	sub(name vfs.Path) (tree, error)
 	close() error
 }
 
@@ -102,14 +105,41 @@ func New(root string, o Options) (*FS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("local: open the root directory %q: %w", abs, mapError(err))
 	}
-	f := &FS{opts: o, root: abs, tree: t, id: "local:" + abs}
-	if i, err := t.stat(vfs.Root, true); err != nil {
-		t.close()
+	f, err := newFS(abs, o, t)
+	if err != nil {
 		return nil, fmt.Errorf("local: the root directory %q: %w", abs, mapError(err))
-	} else if i.Ino != 0 {
-		f.id = fmt.Sprintf("local:%d:%d", i.Dev, i.Ino)
 	}
 	return f, nil
+}
+
+func newFS(root string, o Options, t tree) (*FS, error) {
+	i, err := t.stat(vfs.Root, true)
+	if err != nil {
+		t.close()
+		return nil, err
+	}
+	id := "local:" + root
+	if i.Ino != 0 {
+		id = fmt.Sprintf("local:%d:%d", i.Dev, i.Ino)
+	}
+	return &FS{opts: o, root: root, tree: t, id: id}, nil
+}
+
+// Sub implements vfs.Subber: beneath dir, wherever that is moved to.
+func (f *FS) Sub(ctx context.Context, dir vfs.Path) (vfs.FS, error) {
+	err := visible(ctx, dir)
+	var t tree
+	if err == nil {
+		t, err = f.tree.sub(dir)
+	}
+	var sub *FS
+	if err == nil {
+		sub, err = newFS(f.Describe(dir).StoragePath, f.opts, t)
+	}
+	if err != nil {
+		return nil, opError("sub", dir, err)
+	}
+	return sub, nil
 }
 
 // Close implements vfs.FS. Open handles and listings stay usable.

@@ -60,7 +60,23 @@ func (t *rootTree) open(name vfs.Path, flag int, perm fs.FileMode) (*os.File, er
 	return f, rootError(err)
 }
 
+func (t *rootTree) sub(name vfs.Path) (tree, error) {
+	r, err := t.openDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return &rootTree{r: r}, nil
+}
+
 func (t *rootTree) dir(name vfs.Path) (dir, error) {
+	r, err := t.openDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return &rootDir{r: r}, nil
+}
+
+func (t *rootTree) openDir(name vfs.Path) (*os.Root, error) {
 	// os.Root opens the last name without O_DIRECTORY, and a pipe would block it.
 	i, err := t.r.Stat(osName(name))
 	if err != nil {
@@ -70,10 +86,7 @@ func (t *rootTree) dir(name vfs.Path) (dir, error) {
 		return nil, vfs.ErrNotDir
 	}
 	r, err := t.r.OpenRoot(osName(name))
-	if err != nil {
-		return nil, rootError(err)
-	}
-	return &rootDir{r: r}, nil
+	return r, rootError(err)
 }
 
 func (t *rootTree) rename(from, to vfs.Path, replace bool) error {

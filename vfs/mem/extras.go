@@ -2,6 +2,7 @@ package mem
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"iter"
 	"maps"
@@ -255,5 +256,22 @@ func (n *node) each(dir *node, name string, visit func(dir *node, name string, n
 
 // Describe implements vfs.Describer.
 func (f *FS) Describe(name vfs.Path) vfs.Description {
-	return vfs.Description{Provider: -1, StoragePath: name.String(), Identity: f.opts.Identity}
+	return vfs.Description{Provider: -1, StoragePath: name.String(), Identity: f.identity}
+}
+
+// Sub implements vfs.Subber. Room and limits stay those of the whole.
+func (f *FS) Sub(ctx context.Context, dir vfs.Path) (vfs.FS, error) {
+	if err := f.begin(ctx, Op{Verb: "sub", Path: dir}, false); err != nil {
+		return nil, err
+	}
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	n, err := f.lookup(dir, true)
+	if err == nil && n.children == nil {
+		err = vfs.ErrNotDir
+	}
+	if err != nil {
+		return nil, opError("sub", dir, err)
+	}
+	return &FS{store: f.store, root: n, identity: fmt.Sprintf("%s:%d", f.identity, n.ino)}, nil
 }

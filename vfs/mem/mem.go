@@ -49,16 +49,22 @@ type Op struct {
 	Len  int      // read, write
 }
 
-// FS is a tree in memory. Safe for concurrent use.
+// FS is a tree in memory, or one of its directories (Sub). Safe for concurrent use.
 type FS struct {
-	opts Options
+	*store
+	root     *node // immutable
+	identity string
+	closed   atomic.Bool
+}
+
+// store is what an FS shares with those that Sub made of it.
+type store struct {
+	opts Options // immutable
 	dev  uint64
 
-	mu     sync.RWMutex // guards everything below, nodes included
-	root   *node
-	ino    uint64
-	used   int64 // bytes, the sizes of all linked files
-	closed bool
+	mu   sync.RWMutex // guards everything below, and the nodes
+	ino  uint64
+	used int64 // bytes, the sizes of all linked files
 }
 
 var (
@@ -70,6 +76,7 @@ var (
 	_ vfs.DirSizer   = (*FS)(nil)
 	_ vfs.Sweeper    = (*FS)(nil)
 	_ vfs.Describer  = (*FS)(nil)
+	_ vfs.Subber     = (*FS)(nil)
 )
 
 // lastDev numbers the trees, so that two of them have files of different identity.
@@ -82,9 +89,9 @@ func New(o Options) *FS {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	f := &FS{opts: o, dev: lastDev.Add(1)}
-	if f.opts.Identity == "" {
-		f.opts.Identity = fmt.Sprintf("mem:%d", f.dev)
+	f := &FS{store: &store{opts: o, dev: lastDev.Add(1)}, identity: o.Identity}
+	if f.identity == "" {
+		f.identity = fmt.Sprintf("mem:%d", f.dev)
 	}
 	f.root = f.newNode(fs.ModeDir|0o777, -1, -1)
 	f.root.children = map[string]*node{}
@@ -212,9 +219,7 @@ func (f *FS) rename(from, to vfs.Path, replace bool) error {
 
 // Close implements vfs.FS. The handles stay usable.
 func (f *FS) Close() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.closed = true
+	f.closed.Store(true)
 	return nil
 }
 
@@ -231,9 +236,7 @@ func (f *FS) begin(ctx context.Context, op Op, change bool) error {
 	if change && f.opts.ReadOnly {
 		return opError(op.Verb, op.Path, vfs.ErrReadOnly)
 	}
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	if f.closed {
+	if f.closed.Load() {
 		return opError(op.Verb, op.Path, fs.ErrClosed)
 	}
 	return nil

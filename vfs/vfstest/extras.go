@@ -146,6 +146,37 @@ var extraCases = []testCase{
 		_, _, err = d.DirSize(dead, vfs.Root)
 		e.want("cancelled", err, context.Canceled)
 	}},
+	{"SubConfines", func(c Caps) bool { return c.Sub && c.Links }, func(e *env) { // SYM-1
+		e.mkdir("/one", "/two")
+		e.put("/two/secret", "SECRET")
+		e.put("/one/f", "x")
+		e.symlink("../two/secret", "/one/l")
+		e.symlink("two", "/alias")
+		e.wantContent("/one/l", "SECRET") // the whole tree may
+		s, _ := vfs.As[vfs.Subber](e.fs)
+		sub, err := s.Sub(ctx, e.path("/one"))
+		e.ok("sub", err)
+		defer sub.Close()
+		in := &env{T: e.T, fs: sub, caps: e.caps}
+		in.wantContent("/f", "x")
+		in.wantList("/", "f", "l")
+		_, err = sub.Open(ctx, e.path("/l"))
+		e.want("open", err, vfs.ErrEscape)
+		_, err = sub.Stat(ctx, e.path("/l"))
+		e.want("stat", err, vfs.ErrEscape)
+		e.want("symlink", in.linker().Symlink(ctx, "../two/secret", e.path("/m")), vfs.ErrEscape)
+		in.put("/new", "n")
+		e.wantContent("/one/new", "n")
+		_, err = s.Sub(ctx, e.path("/one/f"))
+		e.want("of a file", err, vfs.ErrNotDir)
+		_, err = s.Sub(ctx, e.path("/no"))
+		e.want("of nothing", err, fs.ErrNotExist)
+		e.ok("close", sub.Close())
+		e.wantContent("/one/f", "x") // the whole lives on
+		two, err := s.Sub(ctx, e.path("/alias"))
+		e.ok("through a link inside", err)
+		two.Close()
+	}},
 	{"DescribeGivesAStableIdentity", func(c Caps) bool { return c.Describe }, func(e *env) {
 		d, _ := vfs.As[vfs.Describer](e.fs)
 		e.mkdir("/a")

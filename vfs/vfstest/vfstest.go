@@ -26,6 +26,7 @@ type Caps struct {
 	StatFS    bool // vfs.StatFSer
 	DirSize   bool // vfs.DirSizer
 	Sweep     bool // vfs.Sweeper
+	Sub       bool // vfs.Subber
 	Describe  bool // vfs.Describer
 	// Reopen, if set, gives a second FS on the same tree, as after a restart.
 	Reopen func(t *testing.T, f vfs.FS) vfs.FS
@@ -34,7 +35,7 @@ type Caps struct {
 // All is what a full local storage declares.
 var All = Caps{
 	Links: true, Attrs: true, LinkTimes: true, Owners: true, Atomic: true, Resume: true, DirNoRepl: true,
-	Copy: true, StatFS: true, DirSize: true, Sweep: true, Describe: true,
+	Copy: true, StatFS: true, DirSize: true, Sweep: true, Sub: true, Describe: true,
 }
 
 // Run runs the suite. make gives a fresh, empty, writable tree, which it closes when the test ends.
