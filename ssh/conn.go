@@ -43,6 +43,8 @@ type conn struct {
 	cause    error // why close was called
 }
 
+var errLate = errors.New("ssh: no login within login_grace_time")
+
 func newID() string {
 	var b [8]byte
 	rand.Read(b[:])
@@ -81,7 +83,7 @@ func (c *conn) run() {
 	stop := c.keepAlive()
 	defer stop()
 	defer c.wait()
-	defer c.sc.Close()
+	defer c.finish(c.sc.Conn)
 	for chans != nil {
 		select {
 		case nch, ok := <-chans:
@@ -126,8 +128,19 @@ func (c *conn) handshake(ctx context.Context, deadline time.Time) (<-chan gossh.
 		cfg.Ciphers = steer(o, cfg.Ciphers)
 	}
 	c.authCallbacks(ctx, &cfg)
+	var started gossh.ServerPreAuthConn
+	cfg.PreAuthConnCallback = func(m gossh.ServerPreAuthConn) {
+		started = m
+		w.Free()
+	}
+	// A reader that waits for its turn, or a login that hangs, does not see the connection's deadline.
+	late := time.AfterFunc(time.Until(deadline), func() { c.close(errLate) })
+	defer late.Stop()
 	sc, chans, reqs, err := gossh.NewServerConn(w, &cfg)
 	if err != nil {
+		if started != nil {
+			c.finish(started)
+		}
 		if e := c.tries.last; e != nil {
 			err = e
 		}
@@ -195,6 +208,14 @@ func (c *conn) ended(h *channel) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.channels = slices.DeleteFunc(c.channels, func(o *channel) bool { return o == h })
+}
+
+// finish closes the connection and sees to it that nothing of x/crypto stays behind.
+func (c *conn) finish(m gossh.ConnMetadata) {
+	c.w.Close()
+	if drain(m) {
+		c.w.release()
+	}
 }
 
 // wait returns when every channel has ended.

@@ -33,6 +33,8 @@ type fakeBackend struct {
 	run      func(ctx context.Context, rw io.ReadWriteCloser, widen func()) error // nil: SFTP in memory
 	handlers sftp.Handlers
 	left     chan goneBy
+
+	grace, patience time.Duration // of the server; 0 leaves them alone
 }
 
 type goneBy struct {
@@ -128,6 +130,12 @@ func startServer(t testing.TB, change func(*Config, *fakeBackend)) *testServer {
 	s, err := newServer(cfg, b, nil, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if b.grace > 0 {
+		s.grace = b.grace
+	}
+	if b.patience > 0 {
+		s.patience = b.patience
 	}
 	return serveTest(t, s, b, log)
 }

@@ -21,16 +21,31 @@ const (
 	gatherDelay = 500 * time.Microsecond
 	// lastWords is how long Close waits for a peer to take what was written before it.
 	lastWords = time.Second
+
+	msgNewKeys = 21 // RFC 4253 12
 )
 
 // buffers lends the wires of one server their buffers. A buffer has one owner from get to put.
-type buffers struct{ read, write sync.Pool }
+type buffers struct {
+	reads, writes sync.Pool
+	lent          atomic.Int64 // in someone's hands
+}
 
 func newBuffers() *buffers {
 	return &buffers{
-		read:  sync.Pool{New: func() any { b := make([]byte, readSize); return &b }},
-		write: sync.Pool{New: func() any { b := make([]byte, writeSize); return &b }},
+		reads:  sync.Pool{New: func() any { b := make([]byte, readSize); return &b }},
+		writes: sync.Pool{New: func() any { b := make([]byte, writeSize); return &b }},
 	}
+}
+
+func (b *buffers) get(p *sync.Pool) *[]byte {
+	b.lent.Add(1)
+	return p.Get().(*[]byte)
+}
+
+func (b *buffers) put(p *sync.Pool, buf *[]byte) {
+	b.lent.Add(-1)
+	p.Put(buf)
 }
 
 // wire is the net.Conn below x/crypto, which writes and reads in pieces of 4 KiB or one packet. A wire reads
@@ -48,8 +63,12 @@ type wire struct {
 	try    func(fd uintptr) bool
 	tryErr error
 	more   bool // without raw: the last read filled its buffer, so more is to be expected
+	paced  int  // bytes given while pace was limited
 
 	reads atomic.Uint64 // reads that brought bytes: a sign of life
+	pace  atomic.Int32  // clear, limited or free; changed with mu held
+
+	turn sync.Mutex // held by one Write: its bytes stay together; taken before mu
 
 	mu       sync.Mutex // guards what follows
 	cond     sync.Cond  // a flush has ended, or the wire has
@@ -72,8 +91,50 @@ func newWire(nc net.Conn, pools *buffers) *wire {
 	return w
 }
 
+// The states of wire.pace.
+const (
+	paceClear   = iota // before our NEWKEYS
+	paceLimited        // between it and the login phase
+	paceFree
+)
+
+// paceLimit is what a peer may send after the key exchange before x/crypto has taken its service request:
+// fewer than the 16 packets that x/crypto queues, the smallest of which has 28 bytes. With more of them a
+// failure at this point would leave x/crypto's reader waiting for ever for someone to take the next.
+const paceLimit = 440
+
+// Free ends the limit: the peer has asked for the login service, and drain can find the queue from now on.
+func (w *wire) Free() {
+	w.mu.Lock()
+	w.pace.Store(paceFree)
+	w.cond.Broadcast()
+	w.mu.Unlock()
+}
+
 // Read gives what has been read ahead, or waits for more.
 func (w *wire) Read(p []byte) (int, error) {
+	if w.pace.Load() != paceLimited {
+		return w.read(p)
+	}
+	if w.paced >= paceLimit {
+		w.mu.Lock()
+		for w.pace.Load() == paceLimited && !w.closed {
+			w.cond.Wait()
+		}
+		closed := w.closed
+		w.mu.Unlock()
+		if closed {
+			w.release()
+			return 0, net.ErrClosed
+		}
+		return w.read(p)
+	}
+	n, err := w.read(p[:min(len(p), paceLimit-w.paced)])
+	w.paced += n
+	return n, err
+}
+
+func (w *wire) read(p []byte) (int, error) {
 	if len(w.replay) > 0 {
 		n := copy(p, w.replay)
 		if w.replay = w.replay[n:]; len(w.replay) == 0 {
@@ -98,10 +159,17 @@ func (w *wire) Read(p []byte) (int, error) {
 	}
 	n := copy(p, w.unread)
 	if w.unread = w.unread[n:]; len(w.unread) == 0 {
-		w.pools.read.Put(w.in)
-		w.in, w.unread = nil, nil
+		w.release()
 	}
 	return n, nil
+}
+
+// release gives the read buffer back. Only the reader may call it, or who knows that it has ended.
+func (w *wire) release() {
+	if w.in != nil {
+		w.pools.put(&w.pools.reads, w.in)
+		w.in, w.unread = nil, nil
+	}
 }
 
 // fill reads at least one byte into a borrowed buffer.
@@ -113,11 +181,11 @@ func (w *wire) fill() error {
 		}
 		return w.tryErr
 	}
-	buf := w.pools.read.Get().(*[]byte)
+	buf := w.pools.get(&w.pools.reads)
 	n, err := w.Conn.Read(*buf)
 	w.more = n == len(*buf)
 	if n == 0 {
-		w.pools.read.Put(buf)
+		w.pools.put(&w.pools.reads, buf)
 		return err
 	}
 	w.in, w.unread = buf, (*buf)[:n]
@@ -127,6 +195,8 @@ func (w *wire) fill() error {
 // Write sends p, or keeps it for Flush once the wire gathers. It waits while a full buffer is being written:
 // a peer that does not read stops its writers. An error of a write that had been put off is told by the next one.
 func (w *wire) Write(p []byte) (int, error) {
+	w.turn.Lock()
+	defer w.turn.Unlock()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.swallow != nil {
@@ -136,6 +206,9 @@ func (w *wire) Write(p []byte) (int, error) {
 			return 0, errors.New("ssh: the version line differs from the one that was sent")
 		}
 		return len(p), nil
+	}
+	if w.pace.Load() == paceClear && len(p) == 16 && p[5] == msgNewKeys {
+		w.pace.Store(paceLimited)
 	}
 	for rest := p; ; {
 		if w.err != nil {
@@ -148,7 +221,7 @@ func (w *wire) Write(p []byte) (int, error) {
 			break
 		}
 		if w.out == nil {
-			w.out = w.pools.write.Get().(*[]byte)
+			w.out = w.pools.get(&w.pools.writes)
 		}
 		k := copy((*w.out)[w.n:], rest)
 		w.n += k
@@ -201,7 +274,7 @@ func (w *wire) flush() {
 		w.flushes++
 		w.mu.Unlock()
 		_, err := w.Conn.Write((*b)[:n])
-		w.pools.write.Put(b)
+		w.pools.put(&w.pools.writes, b)
 		w.mu.Lock()
 		if err != nil {
 			w.err = err
@@ -271,7 +344,7 @@ func (w *wire) Close() error {
 // drop forgets what was gathered. Called with mu held.
 func (w *wire) drop() {
 	if w.out != nil {
-		w.pools.write.Put(w.out)
+		w.pools.put(&w.pools.writes, w.out)
 		w.out, w.n = nil, 0
 	}
 }

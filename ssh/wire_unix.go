@@ -24,7 +24,7 @@ func (w *wire) initRaw() {
 
 // tryRead reports false when the socket is empty, with no buffer held.
 func (w *wire) tryRead(fd uintptr) bool {
-	buf := w.pools.read.Get().(*[]byte)
+	buf := w.pools.get(&w.pools.reads)
 	for {
 		n, err := syscall.Read(int(fd), *buf)
 		switch {
@@ -34,7 +34,7 @@ func (w *wire) tryRead(fd uintptr) bool {
 		case err == syscall.EINTR:
 			continue
 		}
-		w.pools.read.Put(buf)
+		w.pools.put(&w.pools.reads, buf)
 		switch err {
 		case syscall.EAGAIN:
 			return false
