@@ -59,3 +59,6 @@ func (m *Memo[V]) Set(key string, v V, epoch uint64) {
 
 // Close ends the memo's goroutines.
 func (m *Memo[V]) Close() { m.c.Close() }
+
+// Wait returns once earlier Sets are visible or dropped.
+func (m *Memo[V]) Wait() { m.c.Wait() }
