@@ -38,7 +38,8 @@ func (d *atDir) stat(name string) (vfs.FileInfo, error) {
 }
 
 func (d *atDir) mkdir(name string, perm fs.FileMode, uid, gid int) error {
-	if err := unix.Mkdirat(d.fd, name, uint32(perm.Perm())); err != nil || uid <= 0 && gid <= 0 {
+	err := retry(func() error { return unix.Mkdirat(d.fd, name, uint32(perm.Perm())) })
+	if err != nil || uid <= 0 && gid <= 0 {
 		return err
 	}
 	// By descriptor and only if it is a directory: nobody can have put a second name of somebody's file there.
@@ -52,20 +53,22 @@ func (d *atDir) mkdir(name string, perm fs.FileMode, uid, gid int) error {
 }
 
 func (d *atDir) remove(name string) error {
-	err := unix.Unlinkat(d.fd, name, 0)
+	err := retry(func() error { return unix.Unlinkat(d.fd, name, 0) })
 	if err == unix.EISDIR || err == unix.EPERM { // POSIX says EPERM of a directory
-		if rmErr := unix.Unlinkat(d.fd, name, unix.AT_REMOVEDIR); rmErr != unix.ENOTDIR {
+		if rmErr := retry(func() error { return unix.Unlinkat(d.fd, name, unix.AT_REMOVEDIR) }); rmErr != unix.ENOTDIR {
 			err = rmErr
 		}
 	}
 	return err
 }
 
-func (d *atDir) symlink(target, name string) error { return unix.Symlinkat(target, d.fd, name) }
+func (d *atDir) symlink(target, name string) error {
+	return retry(func() error { return unix.Symlinkat(target, d.fd, name) })
+}
 
 func (d *atDir) readlink(name string) (string, error) {
 	buf := make([]byte, vfs.MaxPathBytes)
-	n, err := unix.Readlinkat(d.fd, name, buf)
+	n, err := ignoringEINTR(func() (int, error) { return unix.Readlinkat(d.fd, name, buf) })
 	if err != nil {
 		return "", err
 	}
@@ -98,7 +101,7 @@ func (d *atDir) sync() error {
 		return err
 	}
 	defer unix.Close(fd)
-	return unix.Fsync(fd)
+	return retry(func() error { return unix.Fsync(fd) })
 }
 
 // listBytes is one chunk of a listing: what a listing holds in memory, however long the directory is.

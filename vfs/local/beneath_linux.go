@@ -184,7 +184,7 @@ func (t *beneath) rename(from, to vfs.Path, replace bool) error {
 func (t *beneath) link(old, new vfs.Path) error {
 	return t.at(old, func(oldFD int, oldBase string) error {
 		return t.at(new, func(newFD int, newBase string) error {
-			return unix.Linkat(oldFD, oldBase, newFD, newBase, 0) // does not follow old
+			return retry(func() error { return unix.Linkat(oldFD, oldBase, newFD, newBase, 0) }) // does not follow old
 		})
 	})
 }
@@ -201,17 +201,18 @@ func (t *beneath) setAttr(name vfs.Path, attr vfs.Attr, follow bool) error {
 	}
 	defer unix.Close(fd)
 	if attr.Set&vfs.AttrOwner != 0 { // first: a change of owner drops the set-id bits
-		if err := unix.Fchownat(fd, "", attr.UID, attr.GID, unix.AT_EMPTY_PATH); err != nil {
+		err := retry(func() error { return unix.Fchownat(fd, "", attr.UID, attr.GID, unix.AT_EMPTY_PATH) })
+		if err != nil {
 			return err
 		}
 	}
 	if attr.Set&vfs.AttrMode != 0 {
-		if err := fchmod(fd, unixMode(attr.Mode)); err != nil {
+		if err := retry(func() error { return fchmod(fd, unixMode(attr.Mode)) }); err != nil {
 			return err
 		}
 	}
 	if attr.Set&vfs.AttrTimes != 0 {
-		return utimens(fd, attr.Atime, attr.Mtime)
+		return retry(func() error { return utimens(fd, attr.Atime, attr.Mtime) })
 	}
 	return nil
 }
@@ -293,23 +294,33 @@ func openat2(fd int, name string, flag uint64, perm uint32, resolve uint64) (int
 
 // renameat is one step in the kernel also without replace, where the file system knows how.
 func renameat(fromFD int, from string, toFD int, to string, replace bool) error {
-	if replace {
-		return unix.Renameat(fromFD, from, toFD, to)
-	}
-	err := unix.Renameat2(fromFD, from, toFD, to, unix.RENAME_NOREPLACE)
-	if err != unix.EINVAL && err != unix.ENOSYS {
+	return retry(func() error {
+		if replace {
+			return unix.Renameat(fromFD, from, toFD, to)
+		}
+		err := unix.Renameat2(fromFD, from, toFD, to, unix.RENAME_NOREPLACE)
+		if err == unix.EINVAL || err == unix.ENOSYS {
+			return renameNoReplace(fromFD, from, toFD, to)
+		}
 		return err
-	}
+	})
+}
+
+// renameNoReplace serves file systems without RENAME_NOREPLACE (and says EINVAL again where that was the
+// answer to the rename itself). A file gets a second name, which refuses to replace, before it loses the
+// first; only a directory, or a file system without hard links, leaves a gap between look and rename.
+func renameNoReplace(fromFD int, from string, toFD int, to string) error {
 	var st unix.Statx_t
 	if err := statx(fromFD, from, &st); err != nil {
 		return err
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR { // a second name refuses to replace; then the first one goes
-		if err := unix.Linkat(fromFD, from, toFD, to, 0); err != unix.EOPNOTSUPP && err != unix.EPERM && err != unix.ENOSYS {
-			if err != nil {
-				return err
-			}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		switch err := unix.Linkat(fromFD, from, toFD, to, 0); err {
+		case nil:
 			return unix.Unlinkat(fromFD, from, 0)
+		case unix.EOPNOTSUPP, unix.EPERM, unix.ENOSYS:
+		default:
+			return err
 		}
 	}
 	switch err := statx(toFD, to, &st); err {
@@ -327,6 +338,15 @@ func ignoringEINTR(call func() (int, error)) (int, error) {
 		n, err := call()
 		if err != syscall.EINTR {
 			return n, err
+		}
+	}
+}
+
+// retry repeats a call that a signal interrupted, as network and FUSE file systems let it happen.
+func retry(call func() error) error {
+	for {
+		if err := call(); err != syscall.EINTR {
+			return err
 		}
 	}
 }

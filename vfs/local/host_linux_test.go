@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -217,120 +218,6 @@ func TestAFileIsNoRoot(t *testing.T) {
 	})
 }
 
-// mountTmpfs needs the right to mount; what it tests cannot be had otherwise.
-func mountTmpfs(t *testing.T, dir, data string) {
-	t.Helper()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, data); err != nil {
-		t.Skipf("this test needs to mount a tmpfs (CAP_SYS_ADMIN): %v", err)
-	}
-	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
-}
-
-func TestAFullDiskIsErrQuotaAndLeavesNothingOfAtomicUploads(t *testing.T) {
-	both(t, func(t *testing.T, portable bool) {
-		root := t.TempDir()
-		mountTmpfs(t, root, "size=256k,nr_inodes=20")
-		f := open(t, root, Options{Portable: portable})
-		big := make([]byte, 1<<20)
-		put(t, f, "/old", strings.Repeat("o", 150<<10))
-		u, err := f.Create(ctx, mustPath(t, "/f"), vfs.OpenMode{Atomic: true})
-		must(t, err)
-		_, err = u.WriteAt(big, 0)
-		want(t, "write", err, vfs.ErrQuota)
-		must(t, u.Abort(ctx))
-		// The clone of a resume and a copy do not fit beside the old one.
-		_, err = f.Create(ctx, mustPath(t, "/old"), vfs.OpenMode{Atomic: true})
-		want(t, "resume", err, vfs.ErrQuota)
-		want(t, "copy", f.Copy(ctx, mustPath(t, "/old"), mustPath(t, "/new"), false), vfs.ErrQuota)
-		if got := names(t, root); len(got) != 1 || got[0] != "old" {
-			t.Errorf("left: %q", got)
-		}
-		if s, err := f.StatFS(ctx, vfs.Root); err != nil || s.Blocks*s.BlockSize != 256<<10 || s.Avail*s.BlockSize > 110<<10 {
-			t.Errorf("statfs %+v, %v", s, err)
-		}
-		var full error
-		for i := range 30 {
-			if full = f.Mkdir(ctx, mustPath(t, fmt.Sprint("/d", i)), vfs.Attr{}); full != nil {
-				break
-			}
-		}
-		want(t, "no inode left", full, vfs.ErrQuota)
-	})
-}
-
-func TestAReadOnlyRootSaysSo(t *testing.T) {
-	both(t, func(t *testing.T, portable bool) {
-		root := t.TempDir()
-		mountTmpfs(t, root, "")
-		must(t, os.WriteFile(filepath.Join(root, "f"), []byte("x"), 0o644))
-		must(t, os.Mkdir(filepath.Join(root, "d"), 0o755))
-		must(t, unix.Mount("", root, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
-		f := open(t, root, Options{Portable: portable})
-		p, q, d := mustPath(t, "/f"), mustPath(t, "/q"), mustPath(t, "/d")
-		if get(t, f, "/f") != "x" {
-			t.Error("cannot read")
-		}
-		for _, m := range []vfs.OpenMode{{}, {Truncate: true}, {Append: true}, {Atomic: true}, {Atomic: true, Truncate: true}} {
-			_, err := f.Create(ctx, p, m)
-			want(t, "overwrite", err, vfs.ErrReadOnly)
-			_, err = f.Create(ctx, q, m)
-			want(t, "create", err, vfs.ErrReadOnly)
-		}
-		want(t, "mkdir", f.Mkdir(ctx, q, vfs.Attr{}), vfs.ErrReadOnly)
-		want(t, "remove", f.Remove(ctx, p), vfs.ErrReadOnly)
-		want(t, "rmdir", f.Remove(ctx, d), vfs.ErrReadOnly)
-		want(t, "rename", f.Rename(ctx, p, q, true), vfs.ErrReadOnly)
-		want(t, "rename noreplace", f.Rename(ctx, p, q, false), vfs.ErrReadOnly)
-		want(t, "symlink", f.Symlink(ctx, "x", q), vfs.ErrReadOnly)
-		want(t, "link", f.Link(ctx, p, q), vfs.ErrReadOnly)
-		want(t, "copy", f.Copy(ctx, p, q, true), vfs.ErrReadOnly)
-		want(t, "chmod", f.SetAttr(ctx, p, vfs.Attr{Set: vfs.AttrMode, Mode: 0o600}, true), vfs.ErrReadOnly)
-		want(t, "utimes", f.SetAttr(ctx, p, vfs.Attr{Set: vfs.AttrTimes, Atime: time.Now(), Mtime: time.Now()}, true), vfs.ErrReadOnly)
-		if s, err := f.StatFS(ctx, vfs.Root); err != nil || !s.ReadOnly {
-			t.Errorf("statfs %+v, %v", s, err)
-		}
-	})
-}
-
-func TestAnotherDeviceInTheTree(t *testing.T) {
-	both(t, func(t *testing.T, portable bool) {
-		root := t.TempDir()
-		must(t, os.Mkdir(filepath.Join(root, "mnt"), 0o755))
-		mountTmpfs(t, filepath.Join(root, "mnt"), "")
-		f := open(t, root, Options{Portable: portable})
-		put(t, f, "/f", "content")
-		p, q := mustPath(t, "/f"), mustPath(t, "/mnt/g")
-		for _, replace := range []bool{false, true} {
-			want(t, "rename", f.Rename(ctx, p, q, replace), vfs.ErrCrossDevice)
-		}
-		want(t, "link", f.Link(ctx, p, q), vfs.ErrCrossDevice)
-		must(t, f.Copy(ctx, p, q, false))
-		if got := get(t, f, "/mnt/g"); got != "content" {
-			t.Errorf("copied %q", got)
-		}
-		// An upload beside its target is never on another device.
-		u, err := f.Create(ctx, q, vfs.OpenMode{Atomic: true})
-		must(t, err)
-		_, err = u.WriteAt([]byte("C"), 0)
-		must(t, err)
-		_, err = u.Commit(ctx)
-		must(t, err)
-		if got := get(t, f, "/mnt/g"); got != "Content" {
-			t.Errorf("resumed %q", got)
-		}
-	})
-}
-
-func names(t *testing.T, dir string) (all []string) {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	must(t, err)
-	for _, e := range entries {
-		all = append(all, e.Name())
-	}
-	return all
-}
-
 // No path through the package, failing or not, keeps a descriptor.
 func TestNoDescriptorIsLost(t *testing.T) {
 	both(t, func(t *testing.T, portable bool) {
@@ -405,71 +292,6 @@ func TestNoDescriptorIsLost(t *testing.T) {
 			t.Errorf("%d descriptors before, %d after", before, after)
 		}
 	})
-}
-
-func TestACopyKeepsHoles(t *testing.T) {
-	root := t.TempDir()
-	f := open(t, root, Options{})
-	u, err := f.Create(ctx, mustPath(t, "/f"), vfs.OpenMode{})
-	must(t, err)
-	for _, off := range []int64{0, 100 << 20, 1 << 30} {
-		_, err = u.WriteAt([]byte("data"), off)
-		must(t, err)
-	}
-	must(t, u.Truncate(2<<30))
-	_, err = u.Commit(ctx)
-	must(t, err)
-	must(t, f.Copy(ctx, mustPath(t, "/f"), mustPath(t, "/g"), false))
-	var a, b unix.Stat_t
-	must(t, unix.Stat(filepath.Join(root, "f"), &a))
-	must(t, unix.Stat(filepath.Join(root, "g"), &b))
-	if b.Size != a.Size || b.Blocks > a.Blocks+64 {
-		t.Errorf("%d bytes in %d blocks became %d in %d", a.Size, a.Blocks, b.Size, b.Blocks)
-	}
-	h, err := f.Open(ctx, mustPath(t, "/g"))
-	must(t, err)
-	defer h.Close()
-	for _, off := range []int64{0, 100 << 20, 1 << 30} {
-		got := make([]byte, 5)
-		if _, err := h.ReadAt(got, off); err != nil || string(got) != "data\x00" {
-			t.Errorf("at %d: %q, %v", off, got, err)
-		}
-	}
-}
-
-// countdown is a context that is cancelled at its nth look.
-type countdown struct {
-	context.Context
-	left int
-}
-
-func (c *countdown) Err() error {
-	if c.left--; c.left < 0 {
-		return context.Canceled
-	}
-	return nil
-}
-
-func TestCopiesStopWhenCancelled(t *testing.T) {
-	dir := t.TempDir()
-	src, err := os.Create(filepath.Join(dir, "src"))
-	must(t, err)
-	defer src.Close()
-	_, err = src.Write(make([]byte, 3*cloneStep))
-	must(t, err)
-	for name, run := range map[string]func(c context.Context, dst *os.File) error{
-		"in the kernel": func(c context.Context, dst *os.File) error { return copyExtent(c, dst, src, 0, 3*cloneStep) },
-		"by hand":       func(c context.Context, dst *os.File) error { return copyRange(c, dst, src, 0, 3*cloneStep) },
-	} {
-		dst, err := os.Create(filepath.Join(dir, "dst"))
-		must(t, err)
-		want(t, name, run(&countdown{ctx, 2}, dst), context.Canceled)
-		must(t, run(ctx, dst))
-		if i, err := dst.Stat(); err != nil || i.Size() != 3*cloneStep {
-			t.Errorf("%s: %v, %v", name, i, err)
-		}
-		dst.Close()
-	}
 }
 
 // A tree deeper than a path can say, as renames make it, is still counted and swept (SYM-2, QUO-1).
@@ -557,6 +379,56 @@ func TestTwoStoragesOnOneTreeHaveOneIdentity(t *testing.T) {
 	}
 }
 
+// Close while calls run: no call acts on a descriptor that has become another directory's.
+func TestCloseUnderRunningCalls(t *testing.T) {
+	both(t, func(t *testing.T, portable bool) {
+		root := t.TempDir()
+		for range 50 {
+			f, err := New(root, Options{Portable: portable})
+			must(t, err)
+			var all sync.WaitGroup
+			for range 4 {
+				all.Go(func() {
+					for {
+						i, err := f.Stat(ctx, vfs.Root)
+						if err != nil {
+							want(t, "stat", err, fs.ErrClosed)
+							return
+						}
+						if !i.IsDir() {
+							t.Errorf("root is %+v", i)
+						}
+					}
+				})
+			}
+			must(t, f.Close())
+			all.Wait()
+			want(t, "close again", f.Close(), fs.ErrClosed)
+		}
+	})
+}
+
+// The way of file systems without RENAME_NOREPLACE.
+func TestRenameNoReplaceWithoutTheKernelsHelp(t *testing.T) {
+	root := t.TempDir()
+	f := open(t, root, Options{})
+	put(t, f, "/a", "a")
+	put(t, f, "/b", "b")
+	must(t, f.Mkdir(ctx, mustPath(t, "/d"), vfs.Attr{}))
+	d, err := f.tree.dir(vfs.Root)
+	must(t, err)
+	defer d.close()
+	fd := d.(*atDir).fd
+	want(t, "file on file", renameNoReplace(fd, "a", fd, "b"), fs.ErrExist)
+	want(t, "directory on file", renameNoReplace(fd, "d", fd, "b"), fs.ErrExist)
+	want(t, "nothing", renameNoReplace(fd, "no", fd, "x"), fs.ErrNotExist)
+	must(t, renameNoReplace(fd, "a", fd, "c"))
+	must(t, renameNoReplace(fd, "d", fd, "e"))
+	if got := names(t, root); strings.Join(got, " ") != "b c e" || get(t, f, "/c") != "a" || get(t, f, "/b") != "b" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestACutDirectoryRecordIsNoEntry(t *testing.T) {
 	for _, bad := range [][]byte{nil, {1, 2, 3}, make([]byte, 19), make([]byte, 64), append(make([]byte, 16), 0xff, 0xff, 8, 'a', 0)} {
 		if name, _ := dirent(bad); name != nil {
@@ -581,95 +453,5 @@ func TestOSFileIsTheFileUnlessItAppends(t *testing.T) {
 			t.Errorf("%+v: %v", m, got)
 		}
 		must(t, u.Abort(ctx))
-	}
-}
-
-func TestAListingCostsOneAllocationAnEntry(t *testing.T) {
-	root := t.TempDir()
-	const n = 2000
-	for i := range n {
-		must(t, os.WriteFile(filepath.Join(root, fmt.Sprint("file-", i)), nil, 0o644))
-	}
-	f := open(t, root, Options{})
-	seen := 0
-	got := testing.AllocsPerRun(5, func() {
-		seen = 0
-		for _, err := range f.List(ctx, vfs.Root) {
-			must(t, err)
-			seen++
-		}
-	})
-	if seen != n || got > n+20 {
-		t.Errorf("%d entries, %v allocations", seen, got)
-	}
-}
-
-func BenchmarkList(b *testing.B) {
-	const n = 10_000
-	root := b.TempDir()
-	for i := range n {
-		must(b, os.WriteFile(filepath.Join(root, fmt.Sprint("file-", i)), nil, 0o644))
-	}
-	list := func(o Options) func(b *testing.B) {
-		return func(b *testing.B) {
-			f := open(b, root, o)
-			b.ReportAllocs()
-			for b.Loop() {
-				seen := 0
-				for range f.List(ctx, vfs.Root) {
-					seen++
-				}
-				if seen != n {
-					b.Fatal(seen)
-				}
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/entry")
-		}
-	}
-	b.Run("system", list(Options{}))
-	b.Run("os.Root", list(Options{Portable: true}))
-	b.Run("names only", func(b *testing.B) { // what ls -f does
-		for b.Loop() {
-			d, err := os.Open(root)
-			must(b, err)
-			_, err = d.Readdirnames(-1)
-			must(b, err)
-			d.Close()
-		}
-		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/entry")
-	})
-}
-
-func BenchmarkVerbs(b *testing.B) {
-	f := open(b, b.TempDir(), Options{})
-	deep := vfs.Root
-	for _, n := range []string{"a", "b", "c", "d"} {
-		deep, _ = deep.Child(n)
-		must(b, f.Mkdir(ctx, deep, vfs.Attr{}))
-	}
-	file, _ := deep.Child("f")
-	put(b, f, file.String(), "x")
-	b.Run("stat", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			_, _ = f.Stat(ctx, file)
-		}
-	})
-	b.Run("open", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			h, _ := f.Open(ctx, file)
-			h.Close()
-		}
-	})
-	for _, atomic := range []bool{false, true} {
-		b.Run(fmt.Sprint("overwrite/atomic=", atomic), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				u, _ := f.Create(ctx, file, vfs.OpenMode{Truncate: true, Atomic: atomic})
-				_, _ = u.WriteAt([]byte("x"), 0)
-				_, _ = u.Commit(ctx)
-			}
-		})
 	}
 }
