@@ -199,11 +199,11 @@ func (c *copier) native(ctx context.Context, n vfs.Copier, src, dst *place) (vfs
 	if replaced {
 		was = x.srv.files.counted(dst, st.info)
 	}
-	free, err := books.holdFor(!replaced, i.Size-was)
+	room, err := books.hold(!replaced, i.Size-was)
 	if err != nil {
 		return vfs.FileInfo{}, err
 	}
-	defer free()
+	defer room.free()
 	if err := n.Copy(ctx, src.Path, dst.Path, st.exists); err != nil {
 		return vfs.FileInfo{}, err
 	}
@@ -212,28 +212,12 @@ func (c *copier) native(ctx context.Context, n vfs.Copier, src, dst *place) (vfs
 		return vfs.FileInfo{}, err
 	}
 	if replaced {
-		books.move(0, now.Size-was)
+		room.spend(0, now.Size-was)
 		x.srv.files.unlinked(dst, st.info)
 	} else {
-		books.move(1, now.Size)
+		room.spend(1, now.Size)
 	}
 	return now, nil
-}
-
-// holdFor is hold for what may replace a file.
-func (b *books) holdFor(newFile bool, bytes int64) (free func(), err error) {
-	switch {
-	case newFile:
-		return b.hold(bytes)
-	case !b.limited() || bytes <= 0:
-		return func() {}, nil
-	}
-	var g growth
-	g.start(b.t, 0)
-	if err := g.extend(bytes, b.charge.bytes, 0); err != nil {
-		return nil, err
-	}
-	return g.release, nil
 }
 
 // copyBuffers are what streams copy with.

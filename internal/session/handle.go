@@ -165,6 +165,7 @@ func (h *Handle) pay(n int, off int64) error {
 		return fmt.Errorf("%w: the largest upload is %d bytes", ErrQuota, h.max)
 	}
 	if h.limit > 0 {
+		h.room.raise(end)
 		if err := h.room.ensure(end, h.limit); err != nil {
 			return err
 		}
@@ -249,6 +250,7 @@ func (h *Handle) truncate(size int64) error {
 		return fmt.Errorf("%w: the largest upload is %d bytes", ErrQuota, h.max)
 	}
 	if h.limit > 0 {
+		h.room.raise(size)
 		if err := h.room.ensure(size, h.limit); err != nil {
 			return err
 		}
@@ -528,7 +530,8 @@ func (h *Handle) publish(ctx context.Context, partial bool) (i vfs.FileInfo, err
 	if i, err = h.commitAt(ctx, &pl); err != nil {
 		return i, err
 	}
-	h.books.move(files, bytes+i.Size)
+	h.books.spend(&h.own, h.heldFile, files, bytes+i.Size)
+	h.heldFile = false
 	if exists {
 		srv.files.unlinked(&pl, old)
 	}
@@ -551,7 +554,8 @@ func (h *Handle) commitAt(ctx context.Context, pl *place) (vfs.FileInfo, error) 
 		return i, err
 	}
 	if err := pl.FS.Rename(ctx, h.opened.Path, pl.Path, true); err != nil {
-		h.books.move(1, i.Size) // it is published, under its first name
+		h.books.spend(&h.own, h.heldFile, 1, i.Size) // it is published, under its first name
+		h.heldFile = false
 		return i, err
 	}
 	i.Name = pl.p.Base()
@@ -561,11 +565,10 @@ func (h *Handle) commitAt(ctx context.Context, pl *place) (vfs.FileInfo, error) 
 // cover holds what the account will have more of when the upload is published: what stood there may have
 // changed since it was opened.
 func (h *Handle) cover(files, bytes int64) error {
-	if files > 0 && !h.heldFile {
-		if err := h.books.holdFile(); err != nil {
+	if files > 0 {
+		if err := h.holdFile(); err != nil {
 			return err
 		}
-		h.heldFile = true
 	}
 	if h.limit <= 0 {
 		return nil

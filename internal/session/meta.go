@@ -545,14 +545,14 @@ func (x *Session) link(ctx context.Context, l vfs.Linker, from, to *place) error
 		return err
 	}
 	size := x.srv.files.counted(from, i)
-	free, err := books.hold(size)
+	room, err := books.hold(true, size)
 	if err != nil {
 		return err
 	}
-	defer free()
+	defer room.free()
 	if err := l.Link(ctx, from.Path, to.Path); err != nil {
 		return err
 	}
-	books.move(1, size)
+	room.spend(1, size)
 	return nil
 }

@@ -282,14 +282,13 @@ func (h *Handle) create(ctx context.Context, st standing, mode vfs.OpenMode, hel
 		return fmt.Errorf("%w: the largest upload is %d bytes", ErrQuota, h.max)
 	}
 	if newName {
-		if err := h.books.holdFile(); err != nil {
+		if err := h.holdFile(); err != nil {
 			return err
 		}
-		h.heldFile = true
 	}
 	defer func() {
-		if err != nil && h.heldFile {
-			h.books.freeFile()
+		if err != nil {
+			h.freeFile()
 		}
 	}()
 	var counted int64 // of the file that will be written or replaced
@@ -345,16 +344,14 @@ func (h *Handle) openRoom(st standing, counted int64) error {
 			return err
 		}
 		if h.fresh {
-			h.books.move(1, 0)
-		}
-		if h.heldFile {
-			h.books.freeFile()
+			h.books.spend(nil, h.heldFile, 1, 0)
 			h.heldFile = false
 		}
 		h.links = int64(i.Nlink)
 		h.node = x.srv.files.open(keyOf(&h.where, i), h.books.t, counted)
 		h.room = &h.node.room
 		h.room.settle(i.Size, h.links)
+		h.room.raise(i.Size)
 	}
 	if h.flags.Size > 0 && h.limit > 0 {
 		if err := h.room.extend(h.flags.Size, h.limit, 0); err != nil {
@@ -383,10 +380,22 @@ func (h *Handle) closeRoom() {
 	} else {
 		h.own.release()
 	}
-	if h.heldFile {
-		h.books.freeFile()
-		h.heldFile = false
+	h.freeFile()
+}
+
+// holdFile reserves the file that the upload will be.
+func (h *Handle) holdFile() error {
+	if h.heldFile || !h.books.limited() || h.books.charge.files == 0 {
+		return nil
 	}
+	err := h.books.holdFile()
+	h.heldFile = err == nil
+	return err
+}
+
+func (h *Handle) freeFile() {
+	h.books.spend(nil, h.heldFile, 0, 0)
+	h.heldFile = false
 }
 
 // takeBack removes the empty file that an upload in place made before it was refused.

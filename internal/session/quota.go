@@ -72,11 +72,8 @@ func (b *books) admit(newFile bool) error {
 	return nil
 }
 
-// holdFile reserves one file.
+// holdFile reserves one file of an account that has a limit of them.
 func (b *books) holdFile() error {
-	if !b.limited() || b.charge.files == 0 {
-		return nil
-	}
 	b.t.mu.Lock()
 	defer b.t.mu.Unlock()
 	if max(0, b.t.files)+b.t.heldFiles >= b.charge.files {
@@ -84,15 +81,6 @@ func (b *books) holdFile() error {
 	}
 	b.t.heldFiles++
 	return nil
-}
-
-// freeFile gives a reserved file back.
-func (b *books) freeFile() {
-	if b.limited() && b.charge.files > 0 {
-		b.t.mu.Lock()
-		b.t.heldFiles--
-		b.t.mu.Unlock()
-	}
 }
 
 // growth is the room of one file: what of it is counted, and up to where writes are paid for. The part
@@ -112,6 +100,16 @@ func (g *growth) start(t *tally, size int64) {
 	g.t, g.counted = t, size
 	g.ceiling.Store(size)
 	g.end.Store(size)
+}
+
+// raise notes that the file may reach end, for appends that follow.
+func (g *growth) raise(end int64) {
+	for {
+		was := g.end.Load()
+		if end <= was || g.end.CompareAndSwap(was, end) {
+			return
+		}
+	}
 }
 
 // ensure pays for the file up to end, with the account's limit. No lock is taken below the ceiling.
@@ -299,19 +297,63 @@ func endOf(off int64, n int) (int64, bool) {
 	return off + int64(n), true
 }
 
-// hold reserves one file of size bytes until free is called.
-func (b *books) hold(size int64) (free func(), err error) {
+// hold is room for what one step will make: a file, some bytes, or both. It is spent once, or freed.
+type hold struct {
+	b    *books
+	file bool
+	room growth
+}
+
+// hold reserves bytes, if there are more than none, and a file if one is new.
+func (b *books) hold(newFile bool, bytes int64) (*hold, error) {
+	k := &hold{b: b}
 	if !b.limited() {
-		return func() {}, nil
+		return k, nil
 	}
-	if err := b.holdFile(); err != nil {
-		return nil, err
+	if newFile && b.charge.files > 0 {
+		if err := b.holdFile(); err != nil {
+			return nil, err
+		}
+		k.file = true
 	}
-	var g growth
-	g.start(b.t, 0)
-	if err := g.extend(size, b.charge.bytes, 0); err != nil {
-		b.freeFile()
-		return nil, err
+	k.room.start(b.t, 0)
+	if bytes > 0 {
+		if err := k.room.extend(bytes, b.charge.bytes, 0); err != nil {
+			k.free()
+			return nil, err
+		}
 	}
-	return func() { g.release(); b.freeFile() }, nil
+	return k, nil
+}
+
+// spend counts the change and gives back what was held for it, in one step.
+func (k *hold) spend(files, bytes int64) {
+	k.b.spend(&k.room, k.file, files, bytes)
+	k.file = false
+}
+
+func (k *hold) free() {
+	k.b.spend(&k.room, k.file, 0, 0)
+	k.file = false
+}
+
+// spend counts a change, and gives back the room and the file held for it in the same step, so that the sum
+// of what is used and held never shows it twice.
+func (b *books) spend(room *growth, file bool, files, bytes int64) {
+	if b == nil || !b.count {
+		return
+	}
+	t := b.t
+	t.mu.Lock()
+	t.moveLocked(files, bytes)
+	if room != nil && room.t != nil {
+		t.heldBytes -= room.held
+		room.held = 0
+		room.ceiling.Store(room.counted)
+	}
+	if file {
+		t.heldFiles--
+	}
+	t.mu.Unlock()
+	t.ledger.poke()
 }

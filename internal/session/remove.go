@@ -49,23 +49,6 @@ func (x *Session) remove(ctx context.Context, v *view, p vfs.Path) error {
 			return fail("remove", p, err)
 		}
 	}
-	i, err := pl.FS.Lstat(ctx, pl.Path)
-	if pending && errors.Is(err, fs.ErrNotExist) {
-		return nil // there was only the upload
-	}
-	if err == nil && i.IsDir() {
-		err = vfs.ErrIsDir
-	}
-	if err != nil {
-		return fail("remove", p, err)
-	}
-	e := x.event(event.PreDelete, &pl)
-	if i.Mode.IsRegular() {
-		e.FileSize = i.Size
-	}
-	if err := x.srv.before(ctx, e); err != nil {
-		return refuse("remove", p)
-	}
 	books, err := x.srv.enter(ctx, pl.charge, false, false)
 	if err != nil {
 		return fail("remove", p, err)
@@ -76,21 +59,25 @@ func (x *Session) remove(ctx context.Context, v *view, p vfs.Path) error {
 		return fail("remove", p, err)
 	}
 	defer unlock()
-	now, err := pl.FS.Lstat(ctx, pl.Path)
+	i, err := pl.FS.Lstat(ctx, pl.Path)
 	switch {
-	case err == nil && now.IsDir():
+	case pending && errors.Is(err, fs.ErrNotExist):
+		return nil // there was only the upload
+	case err == nil && i.IsDir():
 		err = vfs.ErrIsDir
-	case err == nil:
-		err = x.removeFile(ctx, &pl, now, books)
-	case errors.Is(err, fs.ErrNotExist):
-		// The hook removed it already: that counts the same.
-		err = nil
-		if i.Mode.IsRegular() {
-			books.move(-1, -x.srv.files.counted(&pl, i))
-			x.srv.files.unlinked(&pl, i)
-		}
 	}
 	if err != nil {
+		return fail("remove", p, err)
+	}
+	e := x.event(event.PreDelete, &pl)
+	if i.Mode.IsRegular() {
+		e.FileSize = i.Size
+	}
+	// The name stays locked: what is gone after the hook, the hook removed.
+	if err := x.srv.before(ctx, e); err != nil {
+		return refuse("remove", p)
+	}
+	if err := x.removeFile(ctx, &pl, i, books); err != nil {
 		return fail("remove", p, err)
 	}
 	e.Action = event.Delete
@@ -98,10 +85,11 @@ func (x *Session) remove(ctx context.Context, v *view, p vfs.Path) error {
 	return nil
 }
 
-// removeFile removes what i says stands at pl, and counts it. The caller holds the lock of the name.
+// removeFile removes what i says stands at pl, and counts it, also if it has gone just now. The caller holds
+// the lock of the name.
 func (x *Session) removeFile(ctx context.Context, pl *place, i vfs.FileInfo, books *books) error {
 	size := x.srv.files.counted(pl, i)
-	if err := pl.FS.Remove(ctx, pl.Path); err != nil {
+	if err := pl.FS.Remove(ctx, pl.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if i.Mode.IsRegular() {

@@ -1,0 +1,49 @@
+package session
+
+import (
+	"context"
+
+	"github.com/gantryhq/gantry/internal/account"
+)
+
+// Crash stops what runs by itself and writes nothing: what a kill does.
+func (s *Server) Crash() {
+	s.stop()
+	s.done.Wait()
+}
+
+// Used is what the memory says of an account.
+func (s *Server) Used(key account.CounterKey) (files, bytes, heldFiles, heldBytes int64) {
+	t := s.ledger.tally(key)
+	defer t.release()
+	if err := t.known(context.Background()); err != nil {
+		panic(err)
+	}
+	return t.used()
+}
+
+// Flush writes what is owed and clears marks.
+func (s *Server) Flush(ctx context.Context) error { return s.ledger.settleAll(ctx) }
+
+// EndIdle is one look at idle sessions.
+func (s *Server) EndIdle() { s.endIdle() }
+
+// ForgetUsers drops the state of users who left.
+func (s *Server) ForgetUsers() { s.forgetUsers(context.Background()) }
+
+// Leftovers counts what the tables still hold.
+func (s *Server) Leftovers() (files, pendings, names, tallies int) {
+	s.files.mu.Lock()
+	files = len(s.files.m)
+	s.files.mu.Unlock()
+	s.pendings.mu.Lock()
+	pendings = len(s.pendings.m)
+	s.pendings.mu.Unlock()
+	s.names.mu.Lock()
+	names = len(s.names.m)
+	s.names.mu.Unlock()
+	s.ledger.mu.Lock()
+	tallies = len(s.ledger.tallies)
+	s.ledger.mu.Unlock()
+	return files, pendings, names, tallies
+}
