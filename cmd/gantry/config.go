@@ -10,10 +10,15 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/gantryhq/gantry/internal/config"
-	"github.com/gantryhq/gantry/internal/logs"
-	"github.com/gantryhq/gantry/ssh"
 	"github.com/spf13/pflag"
+
+	"github.com/gantryhq/gantry/internal/account"
+	"github.com/gantryhq/gantry/internal/auth"
+	"github.com/gantryhq/gantry/internal/config"
+	"github.com/gantryhq/gantry/internal/guard"
+	"github.com/gantryhq/gantry/internal/logs"
+	"github.com/gantryhq/gantry/internal/session"
+	"github.com/gantryhq/gantry/ssh"
 )
 
 // prefixes of variables: ours, then the alias.
@@ -28,14 +33,10 @@ type Config struct {
 
 // Common is the section of what all protocols share.
 type Common struct {
-	IdleTimeout           int    `json:"idle_timeout"`
-	UploadMode            int    `json:"upload_mode"`
-	SetstatMode           int    `json:"setstat_mode"`
-	RenameMode            int    `json:"rename_mode"`
-	SymlinkMode           int    `json:"symlink_mode"`
+	Session session.Config `json:",inline" omit:"track_quota"`
+
 	MaxTotalConnections   int    `json:"max_total_connections"`
 	MaxPerHostConnections int    `json:"max_per_host_connections"`
-	AllowListStatus       int    `json:"allowlist_status"`
 	Umask                 string `json:"umask"`          // octal, of the process; empty leaves it
 	ServerVersion         string `json:"server_version"` // "short" hides the version
 	TZ                    string `json:"tz"`             // "local" for access times, else UTC
@@ -55,32 +56,59 @@ func (c Common) Validate() error {
 	if c.TZ != "" && c.TZ != "local" {
 		errs = append(errs, fmt.Errorf(`common.tz: must be empty (UTC) or "local", it is %q`, c.TZ))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, guard.Config{MaxTotal: c.MaxTotalConnections, MaxPerHost: c.MaxPerHostConnections}.Validate())...)
 }
 
 // DataProvider is the section of the account store.
 type DataProvider struct {
-	Driver string `json:"driver"`
-	Name   string `json:"name"` // the file of sqlite, relative to the configuration directory
+	Driver          string          `json:"driver"`
+	Name            string          `json:"name"` // the file of sqlite, the dump of memory; relative to the configuration directory
+	TablesPrefix    string          `json:"sql_tables_prefix"`
+	TrackQuota      int             `json:"track_quota"`
+	UsersBaseDir    string          `json:"users_base_dir"`
+	NamingRules     int             `json:"naming_rules"`
+	PasswordHashing auth.HashConfig `json:"password_hashing"`
+	PasswordCaching bool            `json:"password_caching"`
 }
 
-// Validate checks the driver.
+// Validate checks the keys that are used here.
 func (d DataProvider) Validate() error {
-	switch d.Driver {
-	case "sqlite", "memory":
-		return nil
-	case "mysql", "postgresql", "cockroachdb", "bolt":
-		return fmt.Errorf("data_provider.driver: %s is not built yet; use sqlite", d.Driver)
+	var errs []error
+	bad := func(key, format string, a ...any) {
+		errs = append(errs, fmt.Errorf("data_provider.%s: %s", key, fmt.Sprintf(format, a...)))
 	}
-	return fmt.Errorf("data_provider.driver: %q is unknown; use sqlite or memory", d.Driver)
+	switch d.Driver {
+	case "sqlite":
+		if d.Name == "" {
+			bad("name", "sqlite needs the name of a file")
+		}
+	case "memory":
+	case "mysql", "postgresql", "cockroachdb", "bolt":
+		bad("driver", "%s is not built yet; use sqlite", d.Driver)
+	default:
+		bad("driver", "%q is unknown; use sqlite or memory", d.Driver)
+	}
+	if d.TrackQuota < 0 || d.TrackQuota > 2 {
+		bad("track_quota", "must be 0, 1 or 2, it is %d", d.TrackQuota)
+	}
+	if d.UsersBaseDir != "" && !filepath.IsAbs(d.UsersBaseDir) {
+		bad("users_base_dir", "must be empty or an absolute path, it is %q", d.UsersBaseDir)
+	}
+	if d.NamingRules < 0 || d.NamingRules > 7 {
+		bad("naming_rules", "must be a sum of 1, 2 and 4, it is %d", d.NamingRules)
+	}
+	return errors.Join(errs...)
 }
 
 // defaultConfig has a safe value for every key.
 func defaultConfig() *Config {
 	return &Config{
-		Common:       Common{IdleTimeout: 15, SymlinkMode: 1, MaxPerHostConnections: 20},
-		SFTPD:        ssh.DefaultConfig(),
-		DataProvider: DataProvider{Driver: "sqlite", Name: "gantry.db"},
+		Common: Common{Session: session.DefaultConfig(), MaxPerHostConnections: 20},
+		SFTPD:  ssh.DefaultConfig(),
+		DataProvider: DataProvider{
+			Driver: "sqlite", Name: "gantry.db", TrackQuota: session.TrackLimited, NamingRules: account.DefaultRules().Naming,
+			PasswordHashing: auth.DefaultHashConfig(), PasswordCaching: true,
+		},
 	}
 }
 

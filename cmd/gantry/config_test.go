@@ -92,15 +92,21 @@ func TestVariablesSetFlagsUnlessTheCommandLineDid(t *testing.T) {
 
 func TestOutOfRangeValuesNameTheirKey(t *testing.T) {
 	for file, want := range map[string]string{
-		`{"common":{"umask":"99"}}`:                   "common.umask",
-		`{"common":{"tz":"Mars"}}`:                    "common.tz",
-		`{"sftpd":{"bindings":[{"port":70000}]}}`:     "sftpd.bindings[0].port",
-		`{"sftpd":{"ciphers":["rot13"]}}`:             "sftpd.ciphers",
-		`{"data_provider":{"driver":"mysql"}}`:        "data_provider.driver",
-		`{"data_provider":{"driver":"paper"}}`:        "data_provider.driver",
-		`{"common":{"server_version":"long"}}`:        "common.server_version",
-		`{"common":{"idle_timeout":"soon"}}`:          "common.idle_timeout",
-		`{"sftpd":{"password_authentication":"yup"}}`: "sftpd.password_authentication",
+		`{"common":{"umask":"99"}}`:                             "common.umask",
+		`{"common":{"tz":"Mars"}}`:                              "common.tz",
+		`{"common":{"upload_mode":3}}`:                          "common: upload_mode",
+		`{"common":{"track_quota":1}}`:                          "unknown key common.track_quota",
+		`{"data_provider":{"track_quota":9}}`:                   "data_provider.track_quota",
+		`{"data_provider":{"naming_rules":9}}`:                  "data_provider.naming_rules",
+		`{"data_provider":{"password_hashing":{"algo":"md5"}}}`: "data_provider.password_hashing: algo",
+		`{"common":{"max_per_host_connections":-1}}`:            "max_per_host_connections",
+		`{"sftpd":{"bindings":[{"port":70000}]}}`:               "sftpd.bindings[0].port",
+		`{"sftpd":{"ciphers":["rot13"]}}`:                       "sftpd.ciphers",
+		`{"data_provider":{"driver":"mysql"}}`:                  "data_provider.driver",
+		`{"data_provider":{"driver":"paper"}}`:                  "data_provider.driver",
+		`{"common":{"server_version":"long"}}`:                  "common.server_version",
+		`{"common":{"idle_timeout":"soon"}}`:                    "common.idle_timeout",
+		`{"sftpd":{"password_authentication":"yup"}}`:           "sftpd.password_authentication",
 	} {
 		dir := t.TempDir()
 		writeFile(t, filepath.Join(dir, "gantry.json"), file)

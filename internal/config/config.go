@@ -76,6 +76,9 @@ type Report struct {
 	Values   []Value
 }
 
+// Default is the source of a value that nobody set.
+const Default = "default"
+
 // Source gives where the value of key came from.
 func (r *Report) Source(key string) string {
 	for _, v := range r.Values {

@@ -126,7 +126,7 @@ func (l *loader) value(key, text string) {
 	source := l.sources[key]
 	// An element of a list that was replaced, or a key that it left out, has the default value.
 	if source == "" {
-		source = "default"
+		source = Default
 	}
 	l.rep.Values = append(l.rep.Values, Value{Key: key, Text: text, Source: source})
 }

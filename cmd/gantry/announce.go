@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/gantryhq/gantry/internal/account"
+)
+
+// announce tells the operator what serves where and what to do next. It is the only place that ever shows
+// the first user's password.
+func (n *node) announce(w io.Writer) {
+	fmt.Fprintf(w, "Gantry %s is ready. Ctrl-C stops it.\n\n", version)
+	for _, l := range n.listeners {
+		fmt.Fprintf(w, "  SFTP      %s\n", l.Addr())
+	}
+	for _, k := range n.ssh.HostKeys() {
+		note := ""
+		if k.Created {
+			note = "  (new)"
+		}
+		fmt.Fprintf(w, "  host key  %s %s%s\n", k.Type, k.Fingerprint, note)
+	}
+	fmt.Fprintf(w, "  data      %s\n", printable(n.s.dir))
+	if n.s.report.File != "" {
+		fmt.Fprintf(w, "  config    %s\n", printable(n.s.report.File))
+	}
+	if p := n.f.log.Path; p != "" {
+		fmt.Fprintf(w, "  log       %s\n", printable(p))
+	}
+	fmt.Fprintln(w)
+	host, port := "localhost", ""
+	if a, ok := n.listeners[0].Addr().(*net.TCPAddr); ok {
+		port = fmt.Sprint(a.Port)
+		if !a.IP.IsUnspecified() && !a.IP.IsLoopback() {
+			host = a.IP.String()
+		}
+	}
+	switch {
+	case n.made != nil && n.made.password != "":
+		fmt.Fprintf(w, "  The account %s was made. Its password is shown this once:\n\n      %s\n\n", n.made.name, n.made.password)
+		fmt.Fprintf(w, "  Connect with: sftp -P %s %s@%s\n\n", port, n.made.name, host)
+	case n.made != nil:
+		fmt.Fprintf(w, "  The account %s was there already, its password is unchanged.\n  Connect with: sftp -P %s %s@%s\n\n", n.made.name, port, n.made.name, host)
+	case n.empty():
+		fmt.Fprintf(w, "  There is no account yet. Stop and make one with: make run FIRST_USER=name\n  or load a dump: gantry load FILE -c %s\n\n", printable(n.s.dir))
+	}
+}
+
+// empty reports whether the store has no user.
+func (n *node) empty() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second) // a word on the console is not worth more
+	defer cancel()
+	users, err := n.store.ListUsers(ctx, account.Page{Limit: 1})
+	return err == nil && len(users) == 0
+}

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/gantryhq/gantry/internal/account"
+	"github.com/gantryhq/gantry/internal/guard"
+	"github.com/gantryhq/gantry/internal/logs"
+	"github.com/gantryhq/gantry/internal/session"
+	"github.com/gantryhq/gantry/ssh"
+)
+
+// Deadlines of the start and the end, beside the grace time.
+const (
+	startWait = 2 * time.Minute  // for the store: a large one may be upgraded
+	closeWait = 20 * time.Second // for ending what the grace time left, and writing the counters
+)
+
+// node is a running server: the parts in the order in which they start. Owned by serve's goroutine.
+type node struct {
+	app *app
+	s   *settings
+	f   *serveFlags
+	log *logs.Log
+
+	listeners []net.Listener
+	store     account.Store
+	guard     *guard.Guard
+	sessions  *session.Server
+	ssh       *ssh.Server
+	undo      []func(ctx context.Context) error // ends what was started, last first
+
+	serving sync.WaitGroup // one for each listener
+	failed  chan error     // of a listener; buffered for all
+
+	made *firstUser // made by this start, or nil
+}
+
+// start builds the parts and serves. What was started is ended by stop, also after an error. Ports are taken
+// first and connections accepted last, so that a start that cannot succeed leaves the accounts as they were.
+func (n *node) start(ctx context.Context) error {
+	if err := n.listen(ctx); err != nil {
+		return err
+	}
+	if err := n.build(ctx); err != nil {
+		return err
+	}
+	if n.f.dump != "" {
+		if err := n.initialLoad(ctx); err != nil {
+			return err
+		}
+	}
+	// Before anyone can upload: what a crash left is swept and counted.
+	if err := n.sessions.Recover(ctx); err != nil {
+		n.log.Error("the quota of some accounts may be wrong until the next start", "sender", "service", "error", err)
+	}
+	if n.f.dump != "" && n.f.scan > 0 {
+		if err := n.scan(ctx); err != nil {
+			return err
+		}
+	}
+	if n.f.firstUser != "" {
+		if err := n.makeFirstUser(ctx); err != nil {
+			return err
+		}
+	}
+	n.failed = make(chan error, len(n.listeners))
+	for _, l := range n.listeners {
+		n.serving.Go(func() {
+			// Ends with Shutdown; connections outlive the signal's context on purpose.
+			if err := n.ssh.Serve(context.Background(), l); err != nil {
+				n.failed <- err
+			}
+		})
+	}
+	return nil
+}
+
+// listen takes the ports.
+func (n *node) listen(ctx context.Context) error {
+	for i, b := range n.s.SFTPD.Bindings {
+		if !b.IsValid() {
+			continue
+		}
+		l, err := b.Listen(ctx)
+		if err != nil {
+			return fmt.Errorf("sftpd.bindings[%d]: %w", i, err)
+		}
+		n.listeners = append(n.listeners, l)
+		n.later(func(context.Context) error {
+			l.Close() // may be closed already
+			return nil
+		})
+	}
+	if len(n.listeners) == 0 {
+		return errors.New("no service is enabled: give sftpd.bindings an element with a port")
+	}
+	return nil
+}
+
+// later notes how to end what has just started.
+func (n *node) later(undo func(ctx context.Context) error) { n.undo = append(n.undo, undo) }
+
+// stop ends the server: no new connections, transfers may finish within grace, then everything is closed in
+// the reverse order of the start. Another signal that asks to stop ends the grace time.
+func (n *node) stop(grace time.Duration, sig <-chan os.Signal) error {
+	if n.ssh != nil {
+		// Not the caller's context: it may have ended, and that is why we stop.
+		ctx, cancel := context.WithTimeout(context.Background(), grace)
+		over := make(chan struct{})
+		var watch sync.WaitGroup
+		watch.Go(func() {
+			for {
+				select {
+				case <-over:
+					return
+				case x := <-sig:
+					if wishOf(x) == stop {
+						cancel()
+					}
+				}
+			}
+		})
+		err := n.ssh.Shutdown(ctx)
+		close(over)
+		watch.Wait()
+		cancel()
+		if err != nil && grace > 0 && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
+			n.log.Warn("connections did not end in order", "sender", "service", "error", err)
+		}
+	}
+	n.serving.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+	defer cancel()
+	var errs []error
+	for i := len(n.undo) - 1; i >= 0; i-- {
+		if err := n.undo[i](ctx); err != nil {
+			n.log.Error("stopping", "sender", "service", "error", err)
+			errs = append(errs, err)
+		}
+	}
+	n.undo = nil
+	return errors.Join(errs...)
+}
+
+// addresses are those that are listened on.
+func (n *node) addresses() []string {
+	var out []string
+	for _, l := range n.listeners {
+		out = append(out, l.Addr().String())
+	}
+	return out
+}
+
+// reload reads the configuration again and gives the parts what they can take while they serve. A file that
+// is not valid leaves everything as it is.
+func (n *node) reload(fs *pflag.FlagSet) {
+	log := n.log.With("sender", "service")
+	f := n.f.flags
+	fresh, err := n.app.load(&f, fs)
+	if err != nil {
+		for _, e := range flatten(err) {
+			log.Error("the configuration was not reloaded, the old one stays", "error", e)
+		}
+		return
+	}
+	for _, w := range fresh.report.Warnings {
+		log.Warn(w)
+	}
+	level, err := logs.ParseLevel(fresh.flags.log.Level)
+	if err != nil {
+		log.Error("the configuration was not reloaded, the old one stays", "error", err)
+		return
+	}
+	if err := n.apply(fresh); err != nil {
+		for _, e := range flatten(err) {
+			log.Error("not everything was reloaded, what is named here stays as it was", "error", e)
+		}
+	}
+	n.log.SetLevel(level)
+	for _, key := range needRestart(n.s.report, fresh.report) {
+		log.Warn("a changed value needs a restart", "key", key)
+	}
+	log.Info("reloaded", "config_file", fresh.report.File)
+}

@@ -1,0 +1,293 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/gantryhq/gantry/internal/account"
+	"github.com/gantryhq/gantry/internal/account/sqlstore"
+	"github.com/gantryhq/gantry/internal/auth"
+	"github.com/gantryhq/gantry/internal/config"
+	"github.com/gantryhq/gantry/internal/event"
+	"github.com/gantryhq/gantry/internal/guard"
+	"github.com/gantryhq/gantry/internal/session"
+	"github.com/gantryhq/gantry/ssh"
+	"github.com/gantryhq/gantry/vfs"
+	"github.com/gantryhq/gantry/vfs/local"
+)
+
+// build makes the parts, from the store up to the SSH server.
+func (n *node) build(ctx context.Context) error {
+	hasher, err := n.s.newHasher()
+	if err != nil {
+		return err
+	}
+	if n.store, err = n.s.openStore(ctx, hasher, false); err != nil {
+		return err
+	}
+	n.later(func(context.Context) error { return n.store.Close() })
+	if n.s.DataProvider.Driver == "memory" {
+		if err := n.s.fillMemory(ctx, n.store); err != nil {
+			return err
+		}
+	}
+
+	authenticator, err := auth.New(n.s.authConfig(), n.store, hasher, n.log.With("sender", "auth"), nil)
+	if err != nil {
+		return err
+	}
+	n.later(func(context.Context) error {
+		authenticator.Close()
+		return nil
+	})
+	n.guard = guard.New(n.s.guardConfig())
+	n.sessions, err = session.New(n.s.sessionConfig(), session.Deps{
+		Auth:     authenticator,
+		Counters: n.store,
+		Accounts: merged{n.store},
+		NewFS:    newFS,
+		Sinks:    []event.Sink{event.LogSink(n.log.Logger)},
+		Log:      n.log.With("sender", "session"),
+	})
+	if err != nil {
+		return err
+	}
+	n.later(n.sessions.Close)
+	authenticator.OnChange(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), recheckWait) // on the authenticator's own goroutine
+		defer cancel()
+		n.sessions.Recheck(ctx)
+	})
+	n.ssh, err = ssh.New(n.s.SFTPD, n.sessions, n.guard, n.log.With("sender", "sftpd"))
+	return err
+}
+
+// recheckWait bounds the look at all live sessions after accounts changed.
+const recheckWait = time.Minute
+
+func (s *settings) authConfig() auth.Config {
+	return auth.Config{Caching: s.DataProvider.PasswordCaching, LocalTime: s.Common.TZ == "local"}
+}
+
+func (s *settings) guardConfig() guard.Config {
+	return guard.Config{MaxTotal: s.Common.MaxTotalConnections, MaxPerHost: s.Common.MaxPerHostConnections}
+}
+
+func (s *settings) sessionConfig() session.Config {
+	c := s.Common.Session
+	c.TrackQuota = s.DataProvider.TrackQuota
+	return c
+}
+
+// newHasher makes the hasher of passwords. Half of the processors may hash at once, so that logins leave
+// room for transfers.
+func (s *settings) newHasher() (*auth.Hasher, error) {
+	return auth.NewHasher(s.DataProvider.PasswordHashing, max(1, runtime.NumCPU()/2))
+}
+
+// openStore opens the account store that the configuration names.
+func (s *settings) openStore(ctx context.Context, hasher *auth.Hasher, readOnly bool) (account.Store, error) {
+	ctx, cancel := context.WithTimeout(ctx, startWait)
+	defer cancel()
+	path := s.path(s.DataProvider.Name)
+	if s.DataProvider.Driver == "memory" {
+		path = sqlstore.Memory
+	}
+	rules := account.Rules{Naming: s.DataProvider.NamingRules, UsersBaseDir: s.DataProvider.UsersBaseDir}
+	if hasher != nil {
+		rules.HashPassword = hasher.Hash
+	}
+	store, err := sqlstore.Open(ctx, sqlstore.Config{Path: path, Prefix: s.DataProvider.TablesPrefix, Rules: rules, ReadOnly: readOnly})
+	if err != nil {
+		return nil, err // not a nil *Store in an interface
+	}
+	return store, nil
+}
+
+// fillMemory loads the dump that data_provider.name names for the memory driver.
+func (s *settings) fillMemory(ctx context.Context, store account.Store) error {
+	name := s.DataProvider.Name
+	if name == "" || s.report.Source("data_provider.name") == config.Default {
+		return nil
+	}
+	f, err := os.Open(s.path(name))
+	if err != nil {
+		return fmt.Errorf("data_provider.name: %w", err)
+	}
+	defer f.Close()
+	d, err := account.DecodeDump(f, 0)
+	if err == nil {
+		err = store.Load(ctx, d, account.LoadOptions{})
+	}
+	if err != nil {
+		return fmt.Errorf("data_provider.name: %s: %w", name, err)
+	}
+	return nil
+}
+
+// merged finds users with what their groups add.
+type merged struct{ account.Store }
+
+// User gives the user as it is at login.
+func (m merged) User(ctx context.Context, name string) (account.User, error) {
+	u, err := m.Store.User(ctx, name)
+	if err != nil {
+		return u, err
+	}
+	groups := make([]account.Group, 0, len(u.Groups))
+	for _, g := range u.Groups {
+		group, err := m.Group(ctx, g.Name)
+		if err != nil {
+			return u, err
+		}
+		groups = append(groups, group)
+	}
+	return account.Merge(u, groups)
+}
+
+// newFS opens a storage by its provider. A backend is registered here.
+func newFS(ctx context.Context, st session.Storage) (vfs.FS, error) {
+	provider := 0
+	if st.Config != nil {
+		provider = int(st.Config.Provider)
+	}
+	backends := map[int]func(context.Context, session.Storage) (vfs.FS, error){
+		0: newLocal,
+	}
+	open, ok := backends[provider]
+	if !ok {
+		return nil, fmt.Errorf("the storage provider %d is not built yet", provider)
+	}
+	return open(ctx, st)
+}
+
+// newLocal opens a directory of this machine, made with its parents where the session asks for it.
+func newLocal(_ context.Context, st session.Storage) (vfs.FS, error) {
+	if !filepath.IsAbs(st.Root) {
+		return nil, fmt.Errorf("local: the root %q is not absolute", st.Root)
+	}
+	if st.Create {
+		if err := makeRoot(st); err != nil {
+			return nil, err
+		}
+	}
+	f, err := local.New(st.Root, local.Options{UID: st.UID, GID: st.GID})
+	if err != nil {
+		return nil, err // not a nil *FS in an interface
+	}
+	return f, nil
+}
+
+// makeRoot makes a missing root and gives it to its owner.
+func makeRoot(st session.Storage) error {
+	if _, err := os.Stat(st.Root); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(st.Root, 0o777); err != nil { // less the umask
+		return fmt.Errorf("local: make the root: %w", err)
+	}
+	if st.UID <= 0 && st.GID <= 0 {
+		return nil
+	}
+	owner := func(id int) int {
+		if id <= 0 {
+			return -1
+		}
+		return id
+	}
+	if err := os.Chown(st.Root, owner(st.UID), owner(st.GID)); err != nil && os.Geteuid() == 0 {
+		return fmt.Errorf("local: give the root to its owner: %w", err)
+	}
+	return nil
+}
+
+// initialLoad loads the dump of --loaddata-from: all of it, or the start fails.
+func (n *node) initialLoad(ctx context.Context) error {
+	d, err := n.app.readDump(n.f.dump)
+	if err != nil {
+		return fmt.Errorf("--loaddata-from: %w", err)
+	}
+	var w io.Writer = n.app.stderr
+	p := newProgress(w, "loading")
+	err = n.store.Load(ctx, d, account.LoadOptions{Mode: n.f.mode, Progress: p.step})
+	p.end()
+	if err != nil {
+		return fmt.Errorf("--loaddata-from %s: nothing was changed: %w", n.f.dump, err)
+	}
+	n.log.Info("dump loaded", "sender", "service", "file", n.f.dump, "content", contentOf(d))
+	return n.f.removeDump()
+}
+
+// scan counts what users hold, as --loaddata-scan wants it. A storage that cannot be read is logged.
+func (n *node) scan(ctx context.Context) error {
+	for page := (account.Page{}); ; {
+		users, err := n.store.ListUsers(ctx, page)
+		if err != nil {
+			return fmt.Errorf("--loaddata-scan: %w", err)
+		}
+		if len(users) == 0 {
+			return nil
+		}
+		for _, u := range users {
+			page.After = u.Username
+			if n.f.scan == 2 && u.QuotaSize == 0 && u.QuotaFiles == 0 {
+				continue
+			}
+			if _, _, err := n.sessions.Scan(ctx, account.CounterKey{Kind: account.KindUser, Name: u.Username}); err != nil {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				n.log.Warn("the used quota was not scanned", "sender", "service", "username", u.Username, "error", err)
+			}
+		}
+	}
+}
+
+// contentOf counts what a dump holds.
+func contentOf(d *account.Dump) string {
+	s := fmt.Sprintf("%d users, %d folders, %d groups", len(d.Users), len(d.Folders), len(d.Groups))
+	others := 0
+	for _, k := range d.Others() {
+		others += len(*k.List)
+	}
+	if others > 0 {
+		s += fmt.Sprintf(", %d other records", others)
+	}
+	return s
+}
+
+// apply gives the running parts what they can take of a fresh configuration.
+func (n *node) apply(fresh *settings) error {
+	n.guard.SetConfig(fresh.guardConfig())
+	return n.ssh.Reload()
+}
+
+// needRestart names the keys whose values changed and that apply does not change.
+func needRestart(old, fresh *config.Report) []string {
+	live := map[string]bool{"common.max_total_connections": true, "common.max_per_host_connections": true}
+	had := map[string]string{}
+	for _, v := range old.Values {
+		had[v.Key] = v.Text
+	}
+	var out []string
+	for _, v := range fresh.Values {
+		text, ok := had[v.Key]
+		delete(had, v.Key)
+		if (!ok || text != v.Text) && !live[v.Key] {
+			out = append(out, v.Key)
+		}
+	}
+	for _, v := range old.Values { // an element that is gone
+		if _, gone := had[v.Key]; gone {
+			out = append(out, v.Key)
+		}
+	}
+	return out
+}
