@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/gantryhq/gantry/internal/session"
+	"github.com/gantryhq/gantry/ssh/sftp"
 )
 
 // backend is what the transport needs of logins and sessions, so that its tests can do without storage.
@@ -73,7 +74,7 @@ type sftpSession struct {
 }
 
 func (s *sftpSession) serve(ctx context.Context, rw io.ReadWriteCloser, widen func()) error {
-	return errors.New("ssh: sftp is not built")
+	return sftp.Serve(ctx, rw, s.Session, sftp.Options{Log: s.srv.log.With("conn", s.id, "user", s.Username()), Widen: widen, Buffers: &s.srv.buffers})
 }
 
 func (s *sftpSession) close() error { return s.Close() }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/gantryhq/gantry/ssh/sftp"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -32,6 +33,7 @@ type Server struct {
 	pools   *buffers
 	door    *doorway
 	window  windowBudget
+	buffers sftp.Buffers // lent to the SFTP sessions
 	steers  bool
 	version string
 	// now is immutable; tests shorten the waits.

@@ -556,3 +556,17 @@ func (x *Session) link(ctx context.Context, l vfs.Linker, from, to *place) error
 	room.spend(1, size)
 	return nil
 }
+
+// Remote reports whether calls at p may wait on a network.
+func (x *Session) Remote(p vfs.Path) bool {
+	v, err := x.begin()
+	if err != nil {
+		return false
+	}
+	defer x.done()
+	pl := v.place(p)
+	if d, ok := vfs.As[vfs.Describer](pl.FS); ok {
+		return d.Describe(pl.Path).Remote
+	}
+	return false
+}
