@@ -83,23 +83,24 @@ type subtree struct {
 
 // trees opens what counts in key: a folder; or a user's home and those folders that count in it, once each.
 func (s *Server) trees(ctx context.Context, key account.CounterKey) (list []subtree, free func(), err error) {
+	var opened []subtree
 	free = func() {
-		for _, t := range list {
+		for _, t := range opened {
 			t.fs.Close()
 		}
 	}
-	defer func() {
+	defer func(release func()) { // not the results: an error return empties them
 		if err != nil {
-			free()
+			release()
 		}
-	}()
+	}(free)
 	if s.deps.Accounts == nil {
 		return nil, nil, errors.New("session: no Accounts to scan by")
 	}
 	open := func(cfg *account.FilesystemConfig, root string, base vfs.Path) error {
 		f, err := s.deps.NewFS(ctx, Storage{Config: cfg, Root: root})
 		if err == nil {
-			list = append(list, subtree{f, base})
+			opened = append(opened, subtree{f, base})
 		}
 		return err
 	}
@@ -108,7 +109,10 @@ func (s *Server) trees(ctx context.Context, key account.CounterKey) (list []subt
 		if err != nil {
 			return nil, nil, err
 		}
-		return list, free, open(&f.Filesystem, f.MappedPath, vfs.Root)
+		if err := open(&f.Filesystem, f.MappedPath, vfs.Root); err != nil {
+			return nil, nil, err
+		}
+		return opened, free, nil
 	}
 	u, err := s.deps.Accounts.User(ctx, key.Name)
 	if err != nil {
@@ -138,7 +142,7 @@ func (s *Server) trees(ctx context.Context, key account.CounterKey) (list []subt
 			return nil, nil, err
 		}
 	}
-	return list, free, nil
+	return opened, free, nil
 }
 
 // scan counts the trees and sets the counters.
