@@ -1,11 +1,22 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+
+	"github.com/gantryhq/gantry/ssh"
 )
 
 func (a *app) checkCmd() *cobra.Command {
@@ -24,7 +35,7 @@ func (a *app) checkCmd() *cobra.Command {
 			a.tellWarnings(s)
 			if err == nil {
 				printValues(a.stdout, s)
-				err = a.checkParts(s)
+				err = a.checkParts(cmd.Context(), s)
 			}
 			if err != nil {
 				return err
@@ -51,5 +62,103 @@ func printValues(w io.Writer, s *settings) {
 	tw.Flush()
 }
 
-// checkParts looks whether what the configuration names can be used.
-func (a *app) checkParts(s *settings) error { return nil }
+// checkParts looks whether what the configuration names can be used, and says what it found.
+func (a *app) checkParts(ctx context.Context, s *settings) error {
+	fmt.Fprintln(a.stdout)
+	var errs []error
+	for _, check := range []func(context.Context, *settings) ([]string, error){checkPorts, checkHostKeys, checkStore} {
+		notes, err := check(ctx, s)
+		for _, n := range notes {
+			fmt.Fprintf(a.stdout, "%s\n", printable(n))
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// checkPorts takes each port for a moment. One in use is only noted: the server may be running.
+func checkPorts(ctx context.Context, s *settings) (notes []string, err error) {
+	var errs []error
+	any := false
+	for i, b := range s.SFTPD.Bindings {
+		if !b.IsValid() {
+			continue
+		}
+		any = true
+		addr := net.JoinHostPort(b.Address, strconv.Itoa(b.Port))
+		l, err := b.Listen(ctx)
+		switch {
+		case err == nil:
+			l.Close()
+			notes = append(notes, "port: "+addr+" is free")
+		case isInUse(err):
+			notes = append(notes, "port: "+addr+" is in use now, by this server if it is running")
+		default:
+			errs = append(errs, fmt.Errorf("sftpd.bindings[%d]: %w", i, err))
+		}
+	}
+	if !any {
+		errs = append(errs, errNoService)
+	}
+	return notes, errors.Join(errs...)
+}
+
+// checkHostKeys reads the host keys that are there. The server makes the missing ones of the default names.
+func checkHostKeys(_ context.Context, s *settings) (notes []string, err error) {
+	cfg := s.SFTPD
+	files := cfg.HostKeys
+	if len(files) == 0 {
+		files = []string{"id_ed25519", "id_ecdsa", "id_rsa"}
+	}
+	cfg.HostKeys = nil
+	var errs []error
+	for _, f := range files {
+		path := s.path(f)
+		switch _, err := os.Stat(path); {
+		case err == nil:
+			cfg.HostKeys = append(cfg.HostKeys, f)
+		case errors.Is(err, fs.ErrNotExist) && slices.Contains([]string{"id_ed25519", "id_ecdsa", "id_rsa"}, filepath.Base(path)):
+			notes = append(notes, "host key: "+path+" will be made")
+		default:
+			errs = append(errs, fmt.Errorf("sftpd.host_keys: %w", err))
+		}
+	}
+	if len(cfg.HostKeys) > 0 {
+		keys, err := ssh.LoadHostKeys(&cfg, quiet())
+		if err != nil {
+			errs = append(errs, err)
+		}
+		for _, k := range keys {
+			notes = append(notes, fmt.Sprintf("host key: %s %s %s", k.Type, k.Fingerprint, k.Path))
+		}
+	}
+	if cfg.LoginBannerFile != "" {
+		if _, err := os.ReadFile(s.path(cfg.LoginBannerFile)); err != nil {
+			errs = append(errs, fmt.Errorf("sftpd.login_banner_file: %w", err))
+		}
+	}
+	return notes, errors.Join(errs...)
+}
+
+// checkStore opens the account store, which is not made or changed.
+func checkStore(ctx context.Context, s *settings) (notes []string, err error) {
+	if s.DataProvider.Driver != "sqlite" {
+		return nil, nil
+	}
+	path := s.path(s.DataProvider.Name)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return []string{"database: " + path + " will be made"}, nil
+	}
+	store, err := s.openStore(ctx, nil, true)
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	if err := store.Ping(ctx); err != nil {
+		return nil, fmt.Errorf("database: %w", err)
+	}
+	return []string{"database: " + path + " is readable and current"}, nil
+}
+
+// quiet is a log for work whose outcome is all that counts.
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -101,10 +101,13 @@ func (n *node) listen(ctx context.Context) error {
 		})
 	}
 	if len(n.listeners) == 0 {
-		return errors.New("no service is enabled: give sftpd.bindings an element with a port")
+		return errNoService
 	}
 	return nil
 }
+
+// errNoService is a configuration that listens nowhere.
+var errNoService = errors.New("no service is enabled: give sftpd.bindings an element with a port")
 
 // later notes how to end what has just started.
 func (n *node) later(undo func(ctx context.Context) error) { n.undo = append(n.undo, undo) }

@@ -244,6 +244,9 @@ func (n *node) scan(ctx context.Context) error {
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
+				if errors.Is(err, fs.ErrNotExist) { // nobody has used it yet
+					continue
+				}
 				n.log.Warn("the used quota was not scanned", "sender", "service", "username", u.Username, "error", err)
 			}
 		}

@@ -3,8 +3,10 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"os/signal"
+	"syscall"
 )
 
 // signals gives the signals that serve acts on, until stop.
@@ -19,3 +21,9 @@ func wishOf(os.Signal) wish { return stop }
 
 // setUmask does nothing: the system has no such mask.
 func setUmask(string) {}
+
+// isInUse reports whether a port is taken.
+func isInUse(err error) bool {
+	const wsaeaddrinuse = syscall.Errno(10048)
+	return errors.Is(err, wsaeaddrinuse)
+}

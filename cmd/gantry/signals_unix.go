@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"os/signal"
 	"strconv"
@@ -33,3 +34,6 @@ func setUmask(text string) {
 		syscall.Umask(int(n))
 	}
 }
+
+// isInUse reports whether a port is taken.
+func isInUse(err error) bool { return errors.Is(err, syscall.EADDRINUSE) }
