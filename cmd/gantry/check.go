@@ -48,7 +48,7 @@ func (a *app) checkCmd() *cobra.Command {
 	return cmd
 }
 
-// printValues prints key, value and source, one a line.
+// printValues prints key, source and value, one a line.
 func printValues(w io.Writer, s *settings) {
 	file := s.report.File
 	if file == "" {
@@ -57,7 +57,7 @@ func printValues(w io.Writer, s *settings) {
 	fmt.Fprintf(w, "configuration directory: %s\nconfiguration file: %s\n\n", printable(s.dir), printable(file))
 	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	for _, v := range s.report.Values {
-		fmt.Fprintf(tw, "%s\t%s\t%s\n", v.Key, printable(v.Text), printable(v.Source))
+		fmt.Fprintf(tw, "%s\t%s\t%s\n", v.Key, printable(v.Source), printable(v.Text)) // the longest last
 	}
 	tw.Flush()
 }

@@ -210,6 +210,10 @@ func (f *flags) setFromVariables(fs *pflag.FlagSet, env map[string]config.Var) e
 		}
 		v, ok := config.Lookup(env, prefixes, variableOf(p.Name))
 		if !ok {
+			if p.Changed { // by a variable that a reload does not find any more
+				p.Value.Set(p.DefValue)
+				p.Changed = false
+			}
 			return
 		}
 		if err := fs.Set(p.Name, v.Value); err != nil {

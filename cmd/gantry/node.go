@@ -167,9 +167,10 @@ func (n *node) addresses() []string {
 // is not valid leaves everything as it is.
 func (n *node) reload(fs *pflag.FlagSet) {
 	log := n.log.With("sender", "service")
-	f := n.f.flags
-	fresh, err := n.app.load(&f, fs)
+	old := n.f.flags
+	fresh, err := n.app.load(&n.f.flags, fs)
 	if err != nil {
+		n.f.flags = old
 		for _, e := range flatten(err) {
 			log.Error("the configuration was not reloaded, the old one stays", "error", e)
 		}
@@ -178,8 +179,9 @@ func (n *node) reload(fs *pflag.FlagSet) {
 	for _, w := range fresh.report.Warnings {
 		log.Warn(w)
 	}
-	level, err := logs.ParseLevel(fresh.flags.log.Level)
+	level, err := logs.ParseLevel(n.f.log.Level)
 	if err != nil {
+		n.f.flags = old
 		log.Error("the configuration was not reloaded, the old one stays", "error", err)
 		return
 	}

@@ -55,16 +55,14 @@ type server struct {
 	end  func() int // stops it, and gives the exit code; may be called again
 }
 
-// smallKey is a host key that costs little to make.
-var smallKey = map[string]string{"GANTRY_SFTPD__HOST_KEYS": "id_ed25519"}
+// cheap is a host key that costs little to make, and hashes likewise.
+var cheap = []string{"GANTRY_SFTPD__HOST_KEYS=id_ed25519", "GANTRY_DATA_PROVIDER__PASSWORD_HASHING__BCRYPT_OPTIONS__COST=4"}
 
 // startServer serves dir on a free port until the end of the test.
 func startServer(t *testing.T, dir string, environ []string, args ...string) *server {
 	t.Helper()
 	environ = append([]string{"GANTRY_SFTPD__BINDINGS__0__ADDRESS=127.0.0.1", "GANTRY_SFTPD__BINDINGS__0__PORT=" + freePort(t)}, environ...)
-	for k, v := range smallKey {
-		environ = append(environ, k+"="+v)
-	}
+	environ = append(environ, cheap...)
 	s := &server{app: testApp(t, environ...), dir: dir, sig: make(chan os.Signal, 4)}
 	f := &serveFlags{}
 	cmd := s.serveCmd()
