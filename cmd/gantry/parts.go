@@ -60,10 +60,10 @@ func (n *node) build(ctx context.Context) error {
 		return err
 	}
 	n.later(n.sessions.Close)
-	authenticator.OnChange(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), recheckWait) // on the authenticator's own goroutine
+	authenticator.OnChange(func(ctx context.Context, ch auth.Changed) {
+		ctx, cancel := context.WithTimeout(ctx, recheckWait)
 		defer cancel()
-		n.sessions.Recheck(ctx)
+		n.sessions.Recheck(ctx, ch.Users...) // without names, all
 	})
 	n.ssh, err = ssh.New(n.s.SFTPD, n.sessions, n.guard, n.log.With("sender", "sftpd"))
 	return err

@@ -23,18 +23,49 @@ type Attempt struct {
 // Identity is a proven credential: whom it stands for and how it was proven. Immutable, shared by the
 // cache; do not change what it points to.
 type Identity struct {
-	User   *account.User // merged with its groups
+	// User is merged with its groups. While the record and its groups stay as they are, logins give the
+	// same pointer where the cache may; User.Version grows with every change of either.
+	User   *account.User
 	Method string
 	// KeyFingerprint is the SHA256 of the key that was proven, for the log.
 	KeyFingerprint string
+
+	key string // wire form of the key that was proven
 }
 
 // Denied says why a login was refused. Its text is for the log; peers hear one sentence for all.
 type Denied struct {
-	Reason  string // stable words: "unknown user", "wrong password", "account expired", "store failed", …
+	Reason  string // one of the Reason constants
 	Unknown bool   // there is no such account
 	Err     error  // the cause, or nil
 }
+
+// The reasons of a Denied. ReasonStore and ReasonBusy say nothing about the account: nobody could be asked.
+const (
+	ReasonMalformed      = "malformed attempt"
+	ReasonUsername       = "malformed user name"
+	ReasonBlank          = "blank password"
+	ReasonTooLong        = "password too long"
+	ReasonUnknownUser    = "unknown user"
+	ReasonPassword       = "wrong password"
+	ReasonNoPassword     = "no password is set"
+	ReasonHash           = "stored password unusable"
+	ReasonKey            = "public key not accepted"
+	ReasonAccount        = "account unusable"
+	ReasonDisabled       = "account disabled"
+	ReasonExpired        = "account expired"
+	ReasonAccessTime     = "outside the access times"
+	ReasonHome           = "home_dir is not absolute"
+	ReasonProtocol       = "protocol denied"
+	ReasonMethod         = "login method denied"
+	ReasonAddress        = "address denied"
+	ReasonPasswordChange = "password change required"
+	ReasonSecondFactor   = "second factor required"
+	ReasonStore          = "store failed"
+	ReasonSource         = "source failed"
+	ReasonBusy           = "too many logins"
+	ReasonCanceled       = "canceled"
+)
 
 func (d *Denied) Error() string {
 	if d.Err != nil {
@@ -44,3 +75,5 @@ func (d *Denied) Error() string {
 }
 
 func (d *Denied) Unwrap() error { return d.Err }
+
+func deny(reason string, err error) *Denied { return &Denied{Reason: reason, Err: err} }

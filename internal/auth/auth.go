@@ -1,348 +1,321 @@
-// Package auth proves credentials: it turns an attempt into an account, through an ordered chain of
-// sources, and passes every account through the one Admit check.
+// Package auth proves credentials and says who may come in.
+//
+// An Attempt goes through an ordered chain of sources, the account store first; the first that knows the
+// account decides, and may change the user name. The credential is proven here or by the source, then the
+// account passes the one Admit check. Every doubt is a denial: an error, a timeout, nothing where something
+// should be (AUTH-5). Peers control all of an Attempt; checkAttempt bounds it before anything else runs.
+//
+// An unknown user, a user without password and a wrong password cost the same hash and say the same
+// (AUTH-4). Hashing is bounded (AUTH-10). A warm login reads no store and hashes no password: accounts are
+// remembered until the store's changes say otherwise, verified passwords as a keyed hash.
 package auth
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/gantryhq/gantry/cache"
 	"github.com/gantryhq/gantry/internal/account"
-	"golang.org/x/crypto/ssh"
 )
 
-// Source finds the account of an attempt. account.ErrNotFound passes to the next source; any other error
-// denies. It may answer an account of another name.
-type Source interface {
-	Lookup(ctx context.Context, t *Attempt) (account.User, error)
-}
-
-// Store is what the authenticator reads and writes of the account store.
+// Store is what is read of the account store.
 type Store interface {
 	User(ctx context.Context, name string) (account.User, error)
 	Group(ctx context.Context, name string) (account.Group, error)
-	SetLastLogin(ctx context.Context, user string, ms int64) error
-	ChangesSince(ctx context.Context, after int64, limit int) ([]account.Change, int64, error)
+	account.Changes
 }
-
-// Config is the authenticator's settings.
-type Config struct {
-	Caching   bool // data_provider.password_caching
-	LocalTime bool // common.tz: access times are in local time, else UTC
-}
-
-// The bounds of the memos, and how often changes of other processes are looked for.
-const (
-	memoUsers    = 10_000
-	memoTTL      = 10 * time.Minute
-	followEvery  = time.Second
-	storeWait    = 5 * time.Second
-	lastLoginGap = 10 * time.Minute
-)
 
 // Authenticator proves credentials. Safe for concurrent use.
 type Authenticator struct {
-	cfg     Config
-	store   Store
-	sources []Source
-	hash    *Hasher
-	log     *slog.Logger
-	now     func() time.Time
+	accounts  *accounts
+	sources   []Source
+	passwords Passwords
+	verified  *verified // nil without password_caching
+	store     Store
+	log       *slog.Logger
+	now       func() time.Time
+	loc       *time.Location
 
-	epoch    cache.Epoch
-	users    *cache.Memo[*known]
-	verified *cache.Memo[verdict]
-	key      []byte // of the memo's password hashes
-
-	stop context.CancelFunc
-	done sync.WaitGroup
-
-	mu        sync.Mutex // guards the fields below
-	listeners []func()
-	logins    map[string]time.Time // when last_login was written
+	changes notifier
+	stop    context.CancelFunc
+	done    sync.WaitGroup
 }
 
-// known is a user merged with its groups, and its keys in wire form.
-type known struct {
-	user account.User
-	keys [][]byte
-}
-
-// verdict is a password that was proven against a stored hash.
-type verdict struct {
-	stored string
-	mac    [sha256.Size]byte
-}
-
-// New makes an authenticator whose first source is the store. more are asked after it, in order. Close
-// ends what it starts.
-func New(cfg Config, store Store, hash *Hasher, log *slog.Logger, now func() time.Time, more ...Source) (*Authenticator, error) {
-	if now == nil {
-		now = time.Now
+// New makes an authenticator whose first source is the store; more are asked after it, in order, when it
+// does not know the name. now is the clock, nil means time.Now. Close ends what New starts: the follower
+// of the store's changes, and the caches.
+func New(cfg Config, store Store, pw Passwords, log *slog.Logger, now func() time.Time, more ...Source) (*Authenticator, error) {
+	a, err := build(cfg, store, pw, log, now, more)
+	if err != nil {
+		return nil, err
 	}
-	a := &Authenticator{cfg: cfg, store: store, hash: hash, log: log, now: now, key: make([]byte, 32), logins: map[string]time.Time{}}
-	rand.Read(a.key)
-	a.sources = append([]Source{storeSource{a}}, more...)
-	var err error
-	if a.users, err = cache.New[*known](memoUsers, memoTTL, &a.epoch); err != nil {
-		return nil, fmt.Errorf("auth: %w", err)
-	}
-	if a.verified, err = cache.New[verdict](memoUsers, memoTTL, &a.epoch); err != nil {
-		a.users.Close()
-		return nil, fmt.Errorf("auth: %w", err)
-	}
-	ctx, stop := context.WithCancel(context.Background()) // ends with Close
-	a.stop = stop
-	a.done.Go(func() { a.follow(ctx) })
+	a.start(cache.FollowConfig{})
 	return a, nil
 }
 
-// Close stops the authenticator.
+// build makes an authenticator that follows nothing yet.
+func build(cfg Config, store Store, pw Passwords, log *slog.Logger, now func() time.Time, more []Source) (*Authenticator, error) {
+	if store == nil || pw == nil || log == nil {
+		return nil, errors.New("auth: a store, a hasher and a log are needed")
+	}
+	if now == nil {
+		now = time.Now
+	}
+	a := &Authenticator{passwords: pw, store: store, log: log, now: now, loc: time.UTC, stop: func() {}}
+	a.changes.wake = make(chan struct{}, 1)
+	if cfg.LocalTime {
+		a.loc = time.Local
+	}
+	var err error
+	if a.accounts, err = newAccounts(store, log, now); err != nil {
+		return nil, err
+	}
+	if cfg.Caching {
+		if a.verified, err = newVerified(now); err != nil {
+			a.accounts.close()
+			return nil, err
+		}
+	}
+	a.sources = append([]Source{a.accounts}, more...)
+	return a, nil
+}
+
+// start begins to follow the store. Close ends it.
+func (a *Authenticator) start(cfg cache.FollowConfig) {
+	ctx, stop := context.WithCancel(context.Background()) // ends with Close
+	a.stop = stop
+	a.done.Go(func() { a.follow(ctx, cfg) })
+	a.done.Go(func() { a.changes.run(ctx) })
+}
+
+// Close ends the authenticator, and waits for the calls of OnChange that are under way.
 func (a *Authenticator) Close() {
 	a.stop()
 	a.done.Wait()
-	a.users.Close()
-	a.verified.Close()
-}
-
-// OnChange asks for a call, from a goroutine of the authenticator, after accounts changed.
-func (a *Authenticator) OnChange(f func()) {
-	a.mu.Lock()
-	a.listeners = append(a.listeners, f)
-	a.mu.Unlock()
-}
-
-// Invalidate forgets everything that was read of the store.
-func (a *Authenticator) Invalidate() {
-	a.epoch.Bump()
-	a.mu.Lock()
-	fs := a.listeners
-	a.mu.Unlock()
-	for _, f := range fs {
-		f()
+	a.accounts.close()
+	if a.verified != nil {
+		a.verified.close()
 	}
 }
 
-// follow looks for changes, by this process or another one on the same store, until ctx ends. A look that
-// fails drops every memo: better slow than old.
-func (a *Authenticator) follow(ctx context.Context) {
-	tick := time.NewTicker(followEvery)
-	defer tick.Stop()
-	last := int64(-1)
-	for {
-		c, cancel := context.WithTimeout(ctx, storeWait)
-		_, newest, err := a.store.ChangesSince(c, max(last, 0), 1)
-		cancel()
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
-			a.epoch.Bump()
-		case newest != last && last >= 0:
-			a.Invalidate()
-		}
-		if err == nil {
-			last = newest
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
+var (
+	errNoName      = errors.New("it has no name")
+	errNoAddress   = errors.New("the peer's address is not known")
+	errPasswordOld = errors.New("the password is older than password_expiration")
+	errNoTOTP      = errors.New("two_factor_protocols asks for a second factor that is not set up")
+	errTOTPLater   = errors.New("the second factor cannot be given this way yet")
+	errNoAccount   = errors.New("the source gave no account")
+)
 
-// storeSource is the chain's first source.
-type storeSource struct{ a *Authenticator }
-
-func (s storeSource) Lookup(ctx context.Context, t *Attempt) (account.User, error) {
-	k, err := s.a.known(ctx, t.Username)
-	if err != nil {
-		return account.User{}, err
-	}
-	return k.user, nil
-}
-
-// known reads an account of the store, from the memo where it may.
-func (a *Authenticator) known(ctx context.Context, name string) (*known, error) {
-	if k, ok := a.users.Get(name); ok {
-		return k, nil
-	}
-	epoch := a.epoch.Now()
-	ctx, cancel := context.WithTimeout(ctx, storeWait)
-	defer cancel()
-	u, err := a.store.User(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	k, err := a.merge(ctx, u)
-	if err != nil {
-		return nil, err
-	}
-	a.users.Set(name, k, epoch)
-	return k, nil
-}
-
-func (a *Authenticator) merge(ctx context.Context, u account.User) (*known, error) {
-	var groups []account.Group
-	for _, m := range u.Groups {
-		if m.Type == account.GroupMembership {
-			continue
-		}
-		g, err := a.store.Group(ctx, m.Name)
-		if err != nil {
-			return nil, fmt.Errorf("group %q: %v", m.Name, err) // never "not found": the account is there
-		}
-		groups = append(groups, g)
-	}
-	m, err := account.Merge(u, groups)
-	if err != nil {
-		return nil, fmt.Errorf("groups of %q: %v", u.Username, err)
-	}
-	k := &known{user: m}
-	var bad []error
-	if k.keys, bad = storedKeys(m.PublicKeys); len(bad) > 0 {
-		a.log.Warn("public keys passed over", "username", m.Username, "error", errors.Join(bad...).Error())
-	}
-	return k, nil
-}
-
-// lookup asks the chain.
-func (a *Authenticator) lookup(ctx context.Context, t *Attempt) (*known, error) {
-	if !nameOK(t.Username) {
-		return nil, account.ErrNotFound
-	}
-	if k, err := a.known(ctx, t.Username); err == nil || !errors.Is(err, account.ErrNotFound) {
-		return k, err
-	}
-	for _, s := range a.sources[1:] {
-		u, err := s.Lookup(ctx, t)
-		if errors.Is(err, account.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		return a.merge(ctx, u)
-	}
-	return nil, account.ErrNotFound
-}
-
-// nameOK is the grammar of a name before any store sees it (AUTH-6).
-func nameOK(name string) bool {
-	return name != "" && len(name) <= 255 && !strings.ContainsAny(name, "/\\") &&
-		strings.IndexFunc(name, func(r rune) bool { return r < 0x20 || r == 0x7f }) < 0
-}
+// The bounds of reading one account of the store, and of the whole chain, however patient the caller is
+// (RES-2).
+const (
+	storeWait  = 5 * time.Second
+	sourceWait = 30 * time.Second
+)
 
 // Authenticate proves a credential through the ordered chain of sources and Admit. Any doubt is a denial
-// (AUTH-5). The error is a *Denied.
+// (AUTH-5). The error is a *Denied. Nothing of an attempt is kept: what a login may do follows from the
+// Identity alone (AUTH-1).
 func (a *Authenticator) Authenticate(ctx context.Context, t *Attempt) (*Identity, error) {
-	k, err := a.lookup(ctx, t)
-	switch {
-	case errors.Is(err, account.ErrNotFound):
-		if t.Method != account.MethodPublicKey {
-			a.hash.Dummy(ctx, t.Password) // AUTH-4
-		}
-		return nil, &Denied{Reason: "unknown user", Unknown: true}
-	case err != nil:
-		return nil, &Denied{Reason: "account cannot be read", Err: err}
+	if err := checkAttempt(t); err != nil {
+		return nil, err
 	}
-	id := &Identity{User: &k.user, Method: t.Method}
-	switch t.Method {
-	case account.MethodPassword, account.MethodKeyboardInteractive:
-		if err := a.password(ctx, k, t.Password); err != nil {
+	if err := ctx.Err(); err != nil {
+		return nil, deny(ReasonCanceled, err)
+	}
+	f, err := a.find(ctx, t)
+	if err != nil {
+		if d, ok := errors.AsType[*Denied](err); ok && d.Unknown && t.Method != account.MethodPublicKey {
+			a.dummy(ctx, t.Password)
+		}
+		return nil, err
+	}
+	id := &Identity{User: f.User, Method: t.Method}
+	switch {
+	case f.Proven:
+	case t.Method == account.MethodPublicKey:
+		k, err := f.compiled.keys.find(t.PublicKey, t.Remote, a.now())
+		if err != nil {
+			return nil, deny(ReasonKey, err)
+		}
+		id.KeyFingerprint, id.key = k.fingerprint, string(t.PublicKey)
+	default:
+		if err := a.password(ctx, f.User, t.Password); err != nil {
 			return nil, err
 		}
-	case account.MethodPublicKey:
-		key, err := parseKey(t.PublicKey)
-		if err != nil {
-			return nil, &Denied{Reason: "public key refused", Err: err}
-		}
-		if !holdsKey(k.keys, t.PublicKey) {
-			return nil, &Denied{Reason: "public key not known"}
-		}
-		id.KeyFingerprint = ssh.FingerprintSHA256(key)
-	default:
-		return nil, &Denied{Reason: "login method " + t.Method + " not supported"}
 	}
-	if err := Admit(&k.user, t, a.time()); err != nil {
+	if err := f.compiled.admit(t, a.now(), a.loc); err != nil {
 		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, deny(ReasonCanceled, err)
 	}
 	return id, nil
 }
 
-func (a *Authenticator) time() time.Time {
-	if a.cfg.LocalTime {
-		return a.now().Local()
+// Current re-reads the account of id (from the cache where it may) and passes it through Admit again: for a
+// session that opens later than its login, and for the periodic check of live sessions. A key that the
+// account does not list any more, or another account of the same name, is a denial. The error is a *Denied;
+// with ReasonStore nothing is known.
+func (a *Authenticator) Current(ctx context.Context, id *Identity, t *Attempt) (*Identity, error) {
+	if id == nil || id.User == nil || id.User.Username == "" || t == nil {
+		return nil, deny(ReasonMalformed, nil)
 	}
-	return a.now().UTC()
-}
-
-func (a *Authenticator) password(ctx context.Context, k *known, plain string) error {
-	if strings.TrimSpace(plain) == "" || k.user.Password == "" { // AUTH-5
-		a.hash.Dummy(ctx, plain)
-		return &Denied{Reason: "empty password"}
+	c, err := a.accounts.lookup(ctx, id.User.Username)
+	if err != nil {
+		return nil, denied(err)
 	}
-	m := hmac.New(sha256.New, a.key)
-	fmt.Fprintf(m, "%d:%s%s", len(k.user.Username), k.user.Username, plain)
-	v := verdict{stored: k.user.Password, mac: [sha256.Size]byte(m.Sum(nil))}
-	if a.cfg.Caching {
-		if old, ok := a.verified.Get(k.user.Username); ok && old.stored == v.stored && hmac.Equal(old.mac[:], v.mac[:]) {
-			return nil
+	if c.user.Username != id.User.Username || c.user.ID != id.User.ID {
+		return nil, &Denied{Reason: ReasonUnknownUser, Unknown: true, Err: errors.New("the name stands for another account now")}
+	}
+	if id.key != "" {
+		if _, err := c.keys.find([]byte(id.key), t.Remote, a.now()); err != nil {
+			return nil, deny(ReasonKey, err)
 		}
 	}
-	epoch := a.epoch.Now()
-	switch err := a.hash.Verify(ctx, k.user.Password, plain); {
-	case errors.Is(err, errMismatch):
-		return &Denied{Reason: "wrong password"}
-	case err != nil:
-		return &Denied{Reason: "password cannot be checked", Err: err}
+	at := *t
+	at.Method = id.Method
+	if err := c.admit(&at, a.now(), a.loc); err != nil {
+		return nil, err
 	}
-	if a.cfg.Caching {
-		a.verified.Set(k.user.Username, v, epoch)
+	if c.user == id.User {
+		return id, nil
+	}
+	now := *id
+	now.User = c.user
+	return &now, nil
+}
+
+// Admit passes an account, merged with its groups, through the check that every login passes: for ways in
+// whose credential is proven elsewhere (a share, an API key, a token). The error is a *Denied.
+func (a *Authenticator) Admit(u *account.User, t *Attempt) error {
+	if u == nil || t == nil {
+		return deny(ReasonMalformed, nil)
+	}
+	return compile(u).admit(t, a.now(), a.loc)
+}
+
+// find asks the sources in order.
+func (a *Authenticator) find(ctx context.Context, t *Attempt) (Found, error) {
+	ctx, cancel := context.WithTimeout(ctx, sourceWait)
+	defer cancel()
+	for _, s := range a.sources {
+		f, err := s.Find(ctx, t)
+		if errors.Is(err, ErrPass) {
+			continue
+		}
+		if err != nil {
+			return Found{}, denied(err)
+		}
+		if f.User == nil || f.User.Username == "" {
+			return Found{}, deny(ReasonSource, errNoAccount)
+		}
+		if f.compiled == nil || f.compiled.user != f.User {
+			f.compiled = compile(f.User)
+		}
+		return f, nil
+	}
+	return Found{}, &Denied{Reason: ReasonUnknownUser, Unknown: true}
+}
+
+// denied makes a Denied of any error.
+func denied(err error) error {
+	if d, ok := errors.AsType[*Denied](err); ok {
+		return d
+	}
+	if errors.Is(err, ErrPass) {
+		return &Denied{Reason: ReasonUnknownUser, Unknown: true}
+	}
+	return deny(ReasonSource, err)
+}
+
+// password proves plain for u. Every way to fail costs one hash.
+func (a *Authenticator) password(ctx context.Context, u *account.User, plain string) error {
+	if u.Password == "" {
+		a.dummy(ctx, plain)
+		return deny(ReasonNoPassword, nil)
+	}
+	if a.verified != nil && a.verified.known(u, plain) {
+		return nil
+	}
+	ok, err := a.passwords.Verify(ctx, u.Password, plain)
+	switch {
+	case errors.Is(err, ErrBusy):
+		return deny(ReasonBusy, err)
+	case err != nil && ctx.Err() != nil:
+		return deny(ReasonCanceled, err)
+	case err != nil:
+		a.dummy(ctx, plain)
+		a.log.Warn("stored password cannot be checked", "user", u.Username, "error", err)
+		return deny(ReasonHash, err)
+	case !ok:
+		return deny(ReasonPassword, nil)
+	}
+	if a.verified != nil {
+		a.verified.remember(u, plain)
 	}
 	return nil
 }
 
-// Current re-reads the account of id (from the cache where it may) and passes it through Admit again: for a
-// session that opens later than its login, and for the periodic check of live sessions.
-func (a *Authenticator) Current(ctx context.Context, id *Identity, t *Attempt) (*Identity, error) {
-	k, err := a.known(ctx, id.User.Username)
-	switch {
-	case errors.Is(err, account.ErrNotFound):
-		return nil, &Denied{Reason: "unknown user", Unknown: true}
-	case err != nil:
-		return nil, &Denied{Reason: "account cannot be read", Err: err}
-	}
-	if err := Admit(&k.user, t, a.time()); err != nil {
-		return nil, err
-	}
-	return &Identity{User: &k.user, Method: id.Method, KeyFingerprint: id.KeyFingerprint}, nil
+// dummy spends what checking a password costs, so that a peer cannot tell why it failed (AUTH-4).
+func (a *Authenticator) dummy(ctx context.Context, plain string) {
+	// The attempt is denied whatever comes of it.
+	_ = a.passwords.Dummy(ctx, plain)
 }
 
-// LoggedIn notes that an account logged in; last_login is written at most once in ten minutes. It waits on
-// the store and belongs off the login's path.
-func (a *Authenticator) LoggedIn(ctx context.Context, name string) error {
-	now := a.now()
-	a.mu.Lock()
-	if now.Sub(a.logins[name]) < lastLoginGap {
-		a.mu.Unlock()
-		return nil
+// checkAttempt refuses what no account can have before anything is looked up or hashed: AUTH-6, AUTH-10,
+// blank passwords (AUTH-5). It does not depend on which accounts there are.
+func checkAttempt(t *Attempt) error {
+	if t == nil {
+		return deny(ReasonMalformed, nil)
 	}
-	if len(a.logins) > memoUsers {
-		clear(a.logins)
+	if err := checkUsername(t.Username); err != nil {
+		return deny(ReasonUsername, err)
 	}
-	a.logins[name] = now
-	a.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, storeWait)
-	defer cancel()
-	return a.store.SetLastLogin(ctx, name, now.UnixMilli())
+	switch t.Method {
+	case account.MethodPassword, account.MethodKeyboardInteractive:
+		if len(t.Password) > maxPassword {
+			return deny(ReasonTooLong, fmt.Errorf("%d bytes, at most %d are taken", len(t.Password), maxPassword))
+		}
+		if strings.TrimSpace(t.Password) == "" {
+			return deny(ReasonBlank, nil)
+		}
+	case account.MethodPublicKey:
+		if len(t.PublicKey) == 0 || len(t.PublicKey) > maxKeyWire {
+			return deny(ReasonKey, fmt.Errorf("a key of %d bytes", len(t.PublicKey)))
+		}
+	default:
+		return deny(ReasonMethod, fmt.Errorf("%q is not available", t.Method))
+	}
+	return nil
+}
+
+// checkUsername is the grammar of what a peer may call itself (AUTH-6). A source may know more names than
+// the store can keep (DOMAIN\user), so that this is wider than the rules of records.
+func checkUsername(name string) error {
+	trimmed := strings.TrimSpace(name)
+	switch {
+	case trimmed == "":
+		return errors.New("it is empty")
+	case len(name) > 255:
+		return errors.New("it is longer than 255 bytes")
+	case !utf8.ValidString(name):
+		return errors.New("it is not UTF-8")
+	case strings.HasPrefix(trimmed, "-") || strings.HasPrefix(trimmed, "."):
+		return errors.New("it begins with - or .")
+	}
+	for _, r := range name {
+		if r == '/' || unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp) {
+			return errors.New("it holds a slash, a control or a format character")
+		}
+	}
+	return nil
 }

@@ -3,172 +3,169 @@ package auth
 import (
 	"context"
 	"crypto/rand"
-	"crypto/subtle"
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/bcrypt"
 )
 
-// MaxPasswordBytes is the longest password that is looked at (AUTH-10).
-const MaxPasswordBytes = 1024
-
-// errMismatch: the password is not the one that was hashed.
-var errMismatch = errors.New("wrong password")
-
-// hashWait is how long a login waits for its turn to hash.
-const hashWait = 10 * time.Second
-
-// HashConfig is the section data_provider.password_hashing.
-type HashConfig struct {
-	Algo   string `json:"algo"`
-	Bcrypt struct {
-		Cost int `json:"cost"`
-	} `json:"bcrypt_options"`
-	Argon2 struct {
-		Memory      uint32 `json:"memory"` // KiB
-		Iterations  uint32 `json:"iterations"`
-		Parallelism uint8  `json:"parallelism"`
-	} `json:"argon2_options"`
-}
-
-// DefaultHashConfig is what holds for keys that the configuration does not name.
-func DefaultHashConfig() HashConfig {
-	c := HashConfig{Algo: "bcrypt"}
-	c.Bcrypt.Cost = bcrypt.DefaultCost
-	c.Argon2.Memory, c.Argon2.Iterations, c.Argon2.Parallelism = 65536, 1, 2
-	return c
-}
-
-// Validate says what is wrong with c, naming the key.
-func (c HashConfig) Validate() error {
-	switch {
-	case c.Algo != "bcrypt" && c.Algo != "argon2id":
-		return fmt.Errorf("algo: must be bcrypt or argon2id, it is %q", c.Algo)
-	case c.Bcrypt.Cost < bcrypt.MinCost || c.Bcrypt.Cost > 20:
-		return fmt.Errorf("bcrypt_options.cost: must be between %d and 20, it is %d", bcrypt.MinCost, c.Bcrypt.Cost)
-	case c.Argon2.Memory < 8 || c.Argon2.Memory > maxArgonKiB || c.Argon2.Iterations < 1 || c.Argon2.Iterations > maxArgonTime || c.Argon2.Parallelism < 1:
-		return fmt.Errorf("argon2_options: memory 8 to %d KiB, iterations 1 to %d, parallelism from 1", maxArgonKiB, maxArgonTime)
-	}
-	return nil
-}
-
-// The dearest stored hash that we verify: a record must not be able to stop the server.
-const (
-	maxArgonKiB  = 1 << 20
-	maxArgonTime = 16
-	maxBcrypt    = 16
+// Errors of hashing. Test with errors.Is.
+var (
+	ErrPasswordTooLong = errors.New("the password is too long")
+	ErrUnsupportedHash = errors.New("the stored password has a form that is not supported")
+	ErrHashParameters  = errors.New("the stored password asks for more work than is allowed")
+	ErrMalformedHash   = errors.New("the stored password is malformed")
+	ErrBusy            = errors.New("too many passwords are being checked")
 )
 
-// Hasher makes and checks password hashes, a bounded number at a time (AUTH-10). Safe for concurrent use.
-type Hasher struct {
-	cfg   HashConfig
-	turns chan struct{}
-	dummy string // of the configured algorithm and cost
+// maxPassword bounds what is hashed, in bytes (AUTH-10).
+const maxPassword = 1 << 10
+
+// The bounds of waiting for the work of hashing (AUTH-10, RES-2).
+const (
+	maxHashWaiting = 256
+	hashWait       = 10 * time.Second
+)
+
+// Passwords checks passwords. A Hasher is one; tests count the calls of another.
+type Passwords interface {
+	// Verify reports whether plain is the password of the stored hash. An error means that it could not
+	// be told, perhaps before a hash's cost was spent.
+	Verify(ctx context.Context, stored, plain string) (bool, error)
+	// Dummy does the work of a Verify of the configured algorithm and cost, for nothing (AUTH-4).
+	Dummy(ctx context.Context, plain string) error
 }
 
-// NewHasher makes a hasher that works on at most parallel passwords at once.
+// Hasher hashes and checks passwords, a bounded number at a time. Safe for concurrent use.
+type Hasher struct {
+	cfg     HashConfig
+	dummy   string // of the configured algorithm and cost
+	slots   chan struct{}
+	big     chan struct{} // the one slot of hashes with much memory
+	waiting atomic.Int64
+	wait    time.Duration
+}
+
+var _ Passwords = (*Hasher)(nil)
+
+// NewHasher makes a Hasher that works on at most parallel passwords at once.
 func NewHasher(cfg HashConfig, parallel int) (*Hasher, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	h := &Hasher{cfg: cfg, turns: make(chan struct{}, max(1, parallel))}
-	var err error
-	h.dummy, err = h.Hash(context.Background(), rand.Text())
-	return h, err
-}
-
-func (h *Hasher) turn(ctx context.Context) (func(), error) {
-	ctx, cancel := context.WithTimeout(ctx, hashWait)
-	defer cancel()
-	select {
-	case h.turns <- struct{}{}:
-		return func() { <-h.turns }, nil
-	case <-ctx.Done():
-		return nil, fmt.Errorf("too many logins at once: %w", ctx.Err())
+	h := &Hasher{cfg: cfg, slots: make(chan struct{}, max(1, parallel)), big: make(chan struct{}, 1), wait: hashWait}
+	if cfg.Algo == "argon2id" {
+		h.dummy = h.argon2id(rand.Text())
+	} else {
+		// No password has this digest but with a chance of 2^-184, and Dummy forgets the answer.
+		h.dummy = fmt.Sprintf("$2a$%02d$%s", cfg.Bcrypt.Cost, (rand.Text() + rand.Text() + rand.Text())[:53])
 	}
+	return h, nil
 }
 
-// Hash makes the stored form of a plain password.
+// Hash gives the form in which plain is stored.
 func (h *Hasher) Hash(ctx context.Context, plain string) (string, error) {
-	if len(plain) > MaxPasswordBytes {
-		return "", fmt.Errorf("longer than %d bytes", MaxPasswordBytes)
+	if len(plain) > maxPassword {
+		return "", fmt.Errorf("%w: %d bytes, at most %d are taken", ErrPasswordTooLong, len(plain), maxPassword)
 	}
-	done, err := h.turn(ctx)
+	if h.cfg.Algo == "bcrypt" && len(plain) > 72 {
+		return "", fmt.Errorf("%w: bcrypt takes at most 72 bytes; shorten it, or set password_hashing.algo to argon2id", ErrPasswordTooLong)
+	}
+	memory := 0
+	if h.cfg.Algo == "argon2id" {
+		memory = h.cfg.Argon2.Memory
+	}
+	release, err := h.acquire(ctx, memory)
 	if err != nil {
 		return "", err
 	}
-	defer done()
-	if h.cfg.Algo == "bcrypt" {
-		b, err := bcrypt.GenerateFromPassword([]byte(plain), h.cfg.Bcrypt.Cost)
-		if errors.Is(err, bcrypt.ErrPasswordTooLong) {
-			return "", errors.New("longer than 72 bytes, which bcrypt cannot hash; use argon2id (data_provider.password_hashing.algo)")
-		}
-		return string(b), err
+	defer release()
+	if h.cfg.Algo == "argon2id" {
+		return h.argon2id(plain), nil
 	}
+	b, err := bcrypt.GenerateFromPassword([]byte(plain), h.cfg.Bcrypt.Cost)
+	if err != nil {
+		return "", fmt.Errorf("hash password: %w", err)
+	}
+	return string(b), nil
+}
+
+func (h *Hasher) argon2id(plain string) string {
 	a := h.cfg.Argon2
 	salt := make([]byte, 16)
 	rand.Read(salt)
-	key := argon2.IDKey([]byte(plain), salt, a.Iterations, a.Memory, a.Parallelism, 32)
-	b64 := base64.RawStdEncoding.EncodeToString
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, a.Memory, a.Iterations, a.Parallelism, b64(salt), b64(key)), nil
+	key := argon2.IDKey([]byte(plain), salt, uint32(a.Iterations), uint32(a.Memory), uint8(a.lanes()), 32)
+	enc := base64.RawStdEncoding
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, a.Memory, a.Iterations, a.lanes(), enc.EncodeToString(salt), enc.EncodeToString(key))
 }
 
-// Verify reports whether plain is the password of stored: nil, errMismatch, or why it cannot be known.
-func (h *Hasher) Verify(ctx context.Context, stored, plain string) error {
-	if len(plain) > MaxPasswordBytes {
-		plain = plain[:MaxPasswordBytes] + "x" // never equal, same cost
+// Verify implements Passwords. A hash of unknown form, or whose parameters ask for too much work, is an
+// error before any work is done.
+func (h *Hasher) Verify(ctx context.Context, stored, plain string) (bool, error) {
+	if len(plain) > maxPassword {
+		return false, fmt.Errorf("%w: %d bytes, at most %d are taken", ErrPasswordTooLong, len(plain), maxPassword)
 	}
-	done, err := h.turn(ctx)
+	p, err := parseHash(stored)
 	if err != nil {
-		return err
+		return false, err
 	}
-	defer done()
-	switch {
-	case strings.HasPrefix(stored, "$2a$"), strings.HasPrefix(stored, "$2b$"), strings.HasPrefix(stored, "$2y$"):
-		if cost, err := bcrypt.Cost([]byte(stored)); err != nil || cost > maxBcrypt {
-			return fmt.Errorf("stored bcrypt hash: bad form, or a cost above %d", maxBcrypt)
-		}
-		if err := bcrypt.CompareHashAndPassword([]byte(stored), []byte(plain)); err != nil {
-			return errMismatch
-		}
-		return nil
-	case strings.HasPrefix(stored, "$argon2id$"):
-		return verifyArgon(stored, plain)
+	release, err := h.acquire(ctx, p.memory)
+	if err != nil {
+		return false, err
 	}
-	bcrypt.CompareHashAndPassword([]byte(h.dummy), []byte(plain))
-	return errors.New("the stored password is of a form that is not supported yet; set a new one")
+	defer release()
+	return p.check(plain), nil
 }
 
-// Dummy costs what Verify does, for an account that is not there (AUTH-4).
-func (h *Hasher) Dummy(ctx context.Context, plain string) { h.Verify(ctx, h.dummy, plain) }
+// Dummy implements Passwords.
+func (h *Hasher) Dummy(ctx context.Context, plain string) error {
+	_, err := h.Verify(ctx, h.dummy, plain)
+	return err
+}
 
-func verifyArgon(stored, plain string) error {
-	f := strings.Split(stored, "$")
-	var v int
-	var m, t uint32
-	var p uint8
-	bad := errors.New("stored argon2id hash: bad form")
-	if len(f) != 6 {
-		return bad
+// acquire takes a slot, and for much memory (in KiB) the one slot of that too. It waits among a bounded
+// number of others, for a bounded time.
+func (h *Hasher) acquire(ctx context.Context, memory int) (release func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
-	if _, err := fmt.Sscanf(f[2], "v=%d", &v); err != nil || v != argon2.Version {
-		return bad
+	if h.waiting.Add(1) > maxHashWaiting {
+		h.waiting.Add(-1)
+		return nil, ErrBusy
 	}
-	if _, err := fmt.Sscanf(f[3], "m=%d,t=%d,p=%d", &m, &t, &p); err != nil || m > maxArgonKiB || t < 1 || t > maxArgonTime || p < 1 {
-		return fmt.Errorf("stored argon2id hash: parameters %q are refused", f[3])
+	defer h.waiting.Add(-1)
+	t := time.NewTimer(h.wait)
+	defer t.Stop()
+	take := func(slots chan struct{}) error {
+		select {
+		case slots <- struct{}{}:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.C:
+			return fmt.Errorf("%w: waited %v", ErrBusy, h.wait)
+		}
 	}
-	salt, err1 := base64.RawStdEncoding.DecodeString(f[4])
-	key, err2 := base64.RawStdEncoding.DecodeString(f[5])
-	if err1 != nil || err2 != nil || len(key) < 16 || len(key) > 128 {
-		return bad
+	if memory > bigArgonMemory {
+		// Before the other slot: who waits for this one holds up nobody else.
+		if err := take(h.big); err != nil {
+			return nil, err
+		}
 	}
-	if subtle.ConstantTimeCompare(argon2.IDKey([]byte(plain), salt, t, m, p, uint32(len(key))), key) != 1 {
-		return errMismatch
+	if err := take(h.slots); err != nil {
+		if memory > bigArgonMemory {
+			<-h.big
+		}
+		return nil, err
 	}
-	return nil
+	return func() {
+		<-h.slots
+		if memory > bigArgonMemory {
+			<-h.big
+		}
+	}, nil
 }

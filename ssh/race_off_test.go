@@ -1,5 +1,0 @@
-//go:build !race
-
-package ssh
-
-const memoryFactor = 1
