@@ -242,6 +242,32 @@ func TestChildTakesOneName(t *testing.T) {
 	}
 }
 
+func TestARelativePathMayNotGrowTooLong(t *testing.T) {
+	base := mustParse(t, strings.Repeat("/"+strings.Repeat("n", 255), 15)) // 3840 bytes
+	fits := strings.Repeat("x", 255)                                       // 4096 with its slash
+	for _, name := range []string{fits, "./" + fits} {
+		if got, err := base.Resolve(name); err != nil || len(got.String()) != MaxPathBytes {
+			t.Errorf("the longest path: %d bytes, %v", len(got.String()), err)
+		}
+	}
+	full, err := base.Child(fits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := full.Resolve("x"); !errors.Is(err, ErrInvalidPath) {
+		t.Errorf("%d bytes, %v", len(got.String()), err)
+	}
+	if got, err := base.Resolve(fits[:254] + "/"); err != nil {
+		t.Errorf("%d bytes, %v", len(got.String()), err)
+	}
+	if _, err := base.Resolve("a/" + fits[:253]); err != nil { // 4096
+		t.Error(err)
+	}
+	if _, err := base.Resolve("a/" + fits[:254]); !errors.Is(err, ErrInvalidPath) {
+		t.Errorf("one too many: %v", err)
+	}
+}
+
 func TestConfigPathTakesBackslashes(t *testing.T) {
 	got, err := ParseConfigPath(`\a\b/..\c`)
 	if err != nil || got.String() != "/a/c" {

@@ -139,6 +139,7 @@ func tryAll(t *testing.T, f *FS, round int) (worked int) {
 	attr := vfs.Attr{Set: vfs.AttrMode | vfs.AttrTimes, Mode: 0o600, Atime: now, Mtime: now}
 	ok(f.SetAttr(ctx, name, attr, true))
 	ok(f.SetAttr(ctx, name, attr, false))
+	attr.Mode = 0o700
 	ok(f.SetAttr(ctx, dir, attr, true))
 	ok(f.Mkdir(ctx, back, vfs.Attr{}))
 	ok(f.Mkdir(ctx, mustPath(t, "/d/sub/more"), vfs.Attr{}))
