@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"time"
 
 	"github.com/gantryhq/gantry/internal/account"
 )
@@ -47,3 +48,6 @@ func (s *Server) Leftovers() (files, pendings, names, tallies int) {
 	s.ledger.mu.Unlock()
 	return files, pendings, names, tallies
 }
+
+// StoreWait sets how long a call of the store may take. Before any session is opened.
+func (s *Server) StoreWait(d time.Duration) { s.ledger.wait = d }

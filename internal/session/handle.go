@@ -236,13 +236,13 @@ func (h *Handle) Truncate(ctx context.Context, size int64) error {
 	if err := h.x.dead(); err != nil {
 		return h.error("truncate", err)
 	}
-	if err := h.truncate(size); err != nil {
+	if err := h.truncate(ctx, size); err != nil {
 		return h.fail("truncate", unwrapped(err))
 	}
 	return nil
 }
 
-func (h *Handle) truncate(size int64) error {
+func (h *Handle) truncate(ctx context.Context, size int64) error {
 	switch {
 	case size < 0:
 		return fs.ErrInvalid
@@ -259,7 +259,8 @@ func (h *Handle) truncate(size int64) error {
 		return err
 	}
 	if h.node != nil && !h.s.srv.files.isGone(h.node) {
-		i, err := h.wr.Stat()
+		pl := h.at()
+		i, err := statOpen(ctx, h.wr, &pl)
 		if err != nil {
 			return err
 		}

@@ -23,6 +23,7 @@ type ledger struct {
 	node  string
 	now   func() time.Time
 	wake  chan struct{}
+	wait  time.Duration // for one call of the store
 
 	mu      sync.Mutex // guards the fields below
 	tallies map[account.CounterKey]*tally
@@ -38,7 +39,7 @@ const (
 
 func newLedger(d Deps) *ledger {
 	return &ledger{
-		store: d.Counters, log: d.Log, node: d.Node, now: d.Now, wake: make(chan struct{}, 1),
+		store: d.Counters, log: d.Log, node: d.Node, now: d.Now, wake: make(chan struct{}, 1), wait: storeWait,
 		tallies: map[account.CounterKey]*tally{}, logins: map[string]int64{},
 	}
 }
@@ -108,7 +109,7 @@ func (t *tally) begin(ctx context.Context) error {
 	if ready {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeWait)
+	ctx, cancel := context.WithTimeout(ctx, t.ledger.wait)
 	defer cancel()
 	select {
 	case t.mark <- struct{}{}:
@@ -150,7 +151,7 @@ func (t *tally) known(ctx context.Context) error {
 	if ok {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeWait)
+	ctx, cancel := context.WithTimeout(ctx, t.ledger.wait)
 	defer cancel()
 	select {
 	case t.mark <- struct{}{}:
@@ -277,7 +278,7 @@ func (l *ledger) settleAll(ctx context.Context) error {
 // round writes what is owed, clears the marks of accounts at rest for that long, and forgets those that
 // nobody holds. again says that something is left for a later round.
 func (l *ledger) round(ctx context.Context, rest time.Duration) (again bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*storeWait)
+	ctx, cancel := context.WithTimeout(ctx, 2*l.wait)
 	defer cancel()
 	l.mu.Lock()
 	list := slices.Collect(maps.Values(l.tallies))

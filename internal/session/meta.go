@@ -340,7 +340,7 @@ func (x *Session) truncate(ctx context.Context, v *view, pl *place, size int64) 
 		return err
 	}
 	if books == nil || !books.count {
-		return x.resize(ctx, w, size, nil, 0)
+		return x.resize(ctx, w, pl, size, nil, 0)
 	}
 	i, err := w.Stat()
 	if err != nil {
@@ -349,11 +349,11 @@ func (x *Session) truncate(ctx context.Context, v *view, pl *place, size int64) 
 	}
 	node := x.srv.files.open(keyOf(pl, i), books.t, i.Size)
 	defer x.srv.files.close(node)
-	return x.resize(ctx, w, size, node, books.charge.bytes)
+	return x.resize(ctx, w, pl, size, node, books.charge.bytes)
 }
 
 // resize truncates an open file, pays for what it grows by, and counts the difference.
-func (x *Session) resize(ctx context.Context, w vfs.Upload, size int64, node *openFile, limit int64) error {
+func (x *Session) resize(ctx context.Context, w vfs.Upload, pl *place, size int64, node *openFile, limit int64) error {
 	if node != nil && limit > 0 {
 		if err := node.room.extend(size, limit, 0); err != nil {
 			w.Abort(ctx)
@@ -361,7 +361,7 @@ func (x *Session) resize(ctx context.Context, w vfs.Upload, size int64, node *op
 		}
 	}
 	err := w.Truncate(size)
-	i, serr := w.Stat()
+	i, serr := statOpen(ctx, w, pl)
 	if serr == nil && node != nil && !x.srv.files.isGone(node) {
 		node.room.settle(i.Size, int64(i.Nlink))
 	}

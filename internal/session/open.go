@@ -306,7 +306,7 @@ func (h *Handle) create(ctx context.Context, st standing, mode vfs.OpenMode, hel
 	if st.file {
 		h.initial = st.info.Size
 	}
-	if err := h.openRoom(st, counted); err != nil {
+	if err := h.openRoom(ctx, counted); err != nil {
 		return err
 	}
 	if h.flags.Read {
@@ -325,7 +325,7 @@ func (h *Handle) create(ctx context.Context, st standing, mode vfs.OpenMode, hel
 
 // openRoom ties the upload to the counters. What is done in place shows at once; what is hidden counts when
 // it is published.
-func (h *Handle) openRoom(st standing, counted int64) error {
+func (h *Handle) openRoom(ctx context.Context, counted int64) error {
 	x := h.s
 	if h.books == nil || !h.books.count {
 		h.room = &h.own
@@ -339,7 +339,7 @@ func (h *Handle) openRoom(st standing, counted int64) error {
 		h.room = &h.own
 		h.own.end.Store(max(0, h.initialKept()))
 	} else {
-		i, err := h.wr.Stat()
+		i, err := statOpen(ctx, h.wr, &h.where)
 		if err != nil {
 			return err
 		}
@@ -363,6 +363,15 @@ func (h *Handle) openRoom(st standing, counted int64) error {
 		}
 	}
 	return nil
+}
+
+// statOpen describes a file that is written in place, by its name if the handle cannot.
+func statOpen(ctx context.Context, w vfs.Upload, pl *place) (vfs.FileInfo, error) {
+	i, err := w.Stat()
+	if err != nil {
+		i, err = pl.FS.Stat(ctx, pl.Path)
+	}
+	return i, err
 }
 
 // initialKept is how much of the old content the upload begins with.

@@ -288,4 +288,6 @@ func (x *Session) recheck(ctx context.Context) error {
 }
 
 // storeFailed reports whether a denial only says that nobody could be asked.
-func storeFailed(d *auth.Denied) bool { return d.Reason == "store failed" }
+func storeFailed(d *auth.Denied) bool {
+	return d.Reason == "store failed" || d.Reason == "account cannot be read"
+}
