@@ -210,3 +210,10 @@ func (s *Store) Dirty(context.Context, string) ([]account.CounterKey, error) {
 	}
 	return keys, nil
 }
+
+// LastLogin is the last time, in ms, that was written for a user.
+func (s *Store) LastLogin(user string) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.logins[user]
+}
