@@ -133,8 +133,10 @@ func checkHostKeys(_ context.Context, s *settings) (notes []string, err error) {
 		}
 	}
 	if cfg.LoginBannerFile != "" {
-		if _, err := os.ReadFile(s.path(cfg.LoginBannerFile)); err != nil {
+		if f, err := os.Open(s.path(cfg.LoginBannerFile)); err != nil {
 			errs = append(errs, fmt.Errorf("sftpd.login_banner_file: %w", err))
+		} else {
+			f.Close()
 		}
 	}
 	return notes, errors.Join(errs...)

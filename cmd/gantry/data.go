@@ -140,18 +140,18 @@ func (a *app) withStore(cmd *cobra.Command, f *flags, do func(context.Context, a
 func (a *app) readDump(file string) (*account.Dump, error) {
 	r := a.stdin
 	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, fmt.Errorf("dump: %w", err)
-		}
-		defer f.Close()
-		st, err := f.Stat()
+		st, err := os.Stat(file) // before it is opened: a pipe without a writer would block that
 		if err != nil {
 			return nil, fmt.Errorf("dump: %w", err)
 		}
 		if !st.Mode().IsRegular() {
 			return nil, fmt.Errorf("dump: %s is not a regular file", file)
 		}
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, fmt.Errorf("dump: %w", err)
+		}
+		defer f.Close()
 		if st.Size() > account.MaxDumpBytes {
 			return nil, fmt.Errorf("dump: %s is larger than %d MiB", file, account.MaxDumpBytes>>20)
 		}
