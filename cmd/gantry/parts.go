@@ -54,7 +54,7 @@ func (n *node) build(ctx context.Context) error {
 		Accounts: merged{n.store},
 		NewFS:    newFS,
 		Sinks:    []event.Sink{event.LogSink(n.log.Logger)},
-		Log:      n.log.With("sender", "session"),
+		Log:      n.log.Logger,
 	})
 	if err != nil {
 		return err

@@ -28,6 +28,8 @@ type ledger struct {
 	mu      sync.Mutex // guards the fields below
 	tallies map[account.CounterKey]*tally
 	logins  map[string]int64 // ms, to be written
+	// doubtful are accounts that a crash left and that could not be scanned: their marks stay.
+	doubtful map[account.CounterKey]bool
 }
 
 // The ledger's rhythm.
@@ -40,7 +42,7 @@ const (
 func newLedger(d Deps) *ledger {
 	return &ledger{
 		store: d.Counters, log: d.Log, node: d.Node, now: d.Now, wake: make(chan struct{}, 1), wait: storeWait,
-		tallies: map[account.CounterKey]*tally{}, logins: map[string]int64{},
+		tallies: map[account.CounterKey]*tally{}, logins: map[string]int64{}, doubtful: map[account.CounterKey]bool{},
 	}
 }
 
@@ -365,6 +367,23 @@ func (t *tally) paid(d account.Delta) {
 	t.files, t.bytes = max(t.files, t.owedFiles, 0), max(t.bytes, t.owedBytes, 0) // as the store does
 }
 
+// doubt keeps the mark of key until the account is scanned.
+func (l *ledger) doubt(key account.CounterKey, doubtful bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if doubtful {
+		l.doubtful[key] = true
+	} else {
+		delete(l.doubtful, key)
+	}
+}
+
+func (l *ledger) isDoubtful(key account.CounterKey) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.doubtful[key]
+}
+
 // tidy clears the mark of an account at rest and forgets one that nobody holds.
 func (t *tally) tidy(ctx context.Context, rest time.Duration) (left bool, err error) {
 	select {
@@ -373,7 +392,7 @@ func (t *tally) tidy(ctx context.Context, rest time.Duration) (left bool, err er
 		return true, nil // somebody marks it just now
 	}
 	defer func() { <-t.mark }()
-	now := t.ledger.now()
+	now, keep := t.ledger.now(), t.ledger.isDoubtful(t.key)
 	t.mu.Lock()
 	if t.busy > 0 || t.owedFiles != 0 || t.owedBytes != 0 {
 		busy := t.busy > 0
@@ -384,8 +403,8 @@ func (t *tally) tidy(ctx context.Context, rest time.Duration) (left bool, err er
 		t.mu.Unlock()
 		return true, nil
 	}
-	clear := t.marked
-	t.marked = false // before the store's: who comes now waits for the mark and sets it again
+	clear := t.marked && !keep
+	t.marked = t.marked && !clear // before the store's: who comes now waits for the mark and sets it again
 	t.mu.Unlock()
 	if clear {
 		if err := t.ledger.store.ClearDirty(ctx, t.ledger.node, []account.CounterKey{t.key}); err != nil {

@@ -84,7 +84,7 @@ func (s *Server) Abandoned(c Conn, username string, tried []string, err error) {
 // failed writes the record that fail2ban reads: the order of the keys is its filter's (guard.md 8.4).
 func (s *Server) failed(ctx context.Context, remote netip.Addr, protocol, username, method string, err error) {
 	remote = remote.Unmap()
-	s.log.LogAttrs(ctx, slog.LevelWarn, "",
+	s.records.LogAttrs(ctx, slog.LevelWarn, "",
 		slog.String("sender", "connection_failed"),
 		slog.String("client_ip", remote.String()),
 		slog.String("username", event.Text(bound(username))),
@@ -122,7 +122,7 @@ func (s *Server) Open(ctx context.Context, l *Login, c Conn) (*Session, error) {
 		s.failed(ctx, c.Remote.Addr(), loginProtocol(c.Protocol), l.Username(), l.id.Method, err)
 		return nil, err
 	}
-	s.log.LogAttrs(ctx, slog.LevelInfo, "",
+	s.records.LogAttrs(ctx, slog.LevelInfo, "",
 		slog.String("sender", "login"),
 		slog.String("ip", c.Remote.Addr().Unmap().String()),
 		slog.String("username", event.Text(x.name)),

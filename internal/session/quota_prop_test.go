@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	"github.com/gantryhq/gantry/internal/session"
 	"github.com/gantryhq/gantry/internal/session/sessiontest"
 	"github.com/gantryhq/gantry/vfs"
+	"github.com/gantryhq/gantry/vfs/local"
 	"pgregory.net/rapid"
 )
 
@@ -46,18 +49,72 @@ func quotaUsers() []account.User {
 
 // scan is what the storages hold of an account.
 func scan(e *sessiontest.Env, key account.CounterKey) (files int, bytes int64) {
+	return scanBy(key, func(root string) (int, int64) {
+		f, b, err := e.FS(root).DirSize(context.Background(), vfs.Root)
+		if err != nil {
+			panic(err)
+		}
+		return f, b
+	})
+}
+
+func scanBy(key account.CounterKey, size func(root string) (int, int64)) (files int, bytes int64) {
 	roots := []string{"/srv/shared"}
 	if key.Kind == account.KindUser {
 		roots = []string{"/home/" + key.Name, "/srv/own-" + key.Name}
 	}
 	for _, r := range roots {
-		f, b, err := e.FS(r).DirSize(context.Background(), vfs.Root)
-		if err != nil {
-			panic(err)
-		}
+		f, b := size(r)
 		files, bytes = files+f, bytes+b
 	}
 	return files, bytes
+}
+
+// QUO-1 on the disk: the same mix on local storages, where directories, links and descriptors are real.
+func TestTallyEqualsScanOnLocalStorage(t *testing.T) {
+	for seed := range uint64(24) {
+		top := t.TempDir()
+		open := func(_ context.Context, st session.Storage) (vfs.FS, error) {
+			root := filepath.Join(top, filepath.FromSlash(st.Root))
+			if err := os.MkdirAll(root, 0o755); err != nil {
+				return nil, err
+			}
+			return local.New(root, local.Options{})
+		}
+		w := &world{cfg: session.DefaultConfig()}
+		w.cfg.UploadMode = int(seed % 3)
+		w.size = func(root string) (int, int64) {
+			f, err := open(ctx, session.Storage{Root: root})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			d, _ := vfs.As[vfs.DirSizer](f)
+			files, bytes, err := d.DirSize(ctx, vfs.Root)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return files, bytes
+		}
+		w.env = sessiontest.New(t, sessiontest.Options{Config: &w.cfg, Keep: true, NewFS: open}, quotaUsers()...)
+		w.login()
+		rnd := rand.New(rand.NewPCG(seed, 7))
+		for range 80 {
+			w.step(t, rnd.IntN)
+		}
+		if seed%4 == 3 {
+			w.env.Server.Crash()
+			next := sessiontest.New(t, sessiontest.Options{Config: &w.cfg, Keep: true, From: w.env, NewFS: open})
+			if err := next.Server.Recover(ctx); err != nil {
+				t.Fatal(err)
+			}
+			w.env, w.handles = next, nil
+		} else {
+			w.endHandles(rnd.IntN)
+		}
+		w.check(t)
+		w.stored(t)
+	}
 }
 
 // world is a server under random use.
@@ -67,6 +124,7 @@ type world struct {
 	sessions map[string]*session.Session
 	handles  []*session.Handle
 	log      []string
+	size     func(root string) (int, int64) // nil: of memory trees
 }
 
 func newWorld(t testing.TB, mode int) *world {
@@ -186,6 +244,13 @@ func (w *world) endHandles(pick func(n int) int) {
 	w.handles = nil
 }
 
+func (w *world) scan(key account.CounterKey) (int, int64) {
+	if w.size == nil {
+		return scan(w.env, key)
+	}
+	return scanBy(key, w.size)
+}
+
 // check compares the tallies with what the storages hold.
 func (w *world) check(t interface {
 	Helper()
@@ -193,7 +258,7 @@ func (w *world) check(t interface {
 }) {
 	t.Helper()
 	for _, key := range []account.CounterKey{annKey, bobKey, sharedKey} {
-		files, bytes := scan(w.env, key)
+		files, bytes := w.scan(key)
 		f, b, hf, hb := w.env.Server.Used(key)
 		if f != int64(files) || b != bytes || hf != 0 || hb != 0 {
 			t.Fatalf("%s: tally %d files %d bytes (held %d, %d), scan %d files %d bytes\n%s",
@@ -243,7 +308,7 @@ func (w *world) stored(t interface {
 		t.Fatalf("close: %v", err)
 	}
 	for _, key := range []account.CounterKey{annKey, bobKey, sharedKey} {
-		files, bytes := scan(w.env, key)
+		files, bytes := w.scan(key)
 		u, _ := w.env.Store.Usage(ctx, key)
 		if u.Files != files || u.Bytes != bytes {
 			t.Fatalf("%s: stored %d files %d bytes, scan %d files %d bytes\n%s", key.Name, u.Files, u.Bytes, files, bytes, strings.Join(w.log, "\n"))

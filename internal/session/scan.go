@@ -24,6 +24,7 @@ func (s *Server) Recover(ctx context.Context) error {
 		switch {
 		case errors.Is(err, account.ErrNotFound): // deleted since
 		case err != nil:
+			s.ledger.doubt(key, true)
 			errs = append(errs, fmt.Errorf("recover %s %q: %w", key.Kind, key.Name, err))
 			continue // its mark stays for the next start
 		default:
@@ -158,7 +159,11 @@ func (s *Server) scan(ctx context.Context, key account.CounterKey, trees []subtr
 	}
 	t := s.ledger.tally(key)
 	defer t.release()
-	return t.set(ctx, files, bytes)
+	if err := t.set(ctx, files, bytes); err != nil {
+		return err
+	}
+	s.ledger.doubt(key, false)
+	return nil
 }
 
 // set replaces the counters, in the store and here.

@@ -13,7 +13,8 @@ import (
 type Server struct {
 	cfg     Config        // immutable
 	deps    Deps          // immutable
-	log     *slog.Logger  // immutable
+	log     *slog.Logger  // immutable; names its sender
+	records *slog.Logger  // immutable; for records that name another
 	started time.Time     // immutable; what is older in a storage's temporary files is a crash's
 	idle    time.Duration // immutable; 0 off
 
@@ -40,9 +41,11 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if err := deps.check(); err != nil {
 		return nil, err
 	}
+	records := deps.Log
+	deps.Log = deps.Log.With("sender", "session")
 	ctx, stop := context.WithCancel(context.Background()) // ends with Close
 	s := &Server{
-		cfg: cfg, deps: deps, log: deps.Log, started: deps.Now(), stop: stop,
+		cfg: cfg, deps: deps, log: deps.Log, records: records, started: deps.Now(), stop: stop,
 		idle:     time.Duration(cfg.IdleTimeout) * time.Minute,
 		ledger:   newLedger(deps),
 		sessions: map[string]*Session{},

@@ -189,8 +189,20 @@ func TestRecoveryKeepsTheMarkOfWhatItCannotScan(t *testing.T) {
 		t.Errorf("marks: %v", d)
 	}
 	e.Store.Fault(nil)
+	if err := put(e.Login("ann"), path(t, "/f"), "x"); err != nil { // its use does not make it known
+		t.Fatal(err)
+	}
+	if err := e.Server.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if d, _ := e.Store.Dirty(ctx, ""); len(d) != 1 {
+		t.Errorf("marks after its use: %v", d)
+	}
 	if err := e.Server.Recover(ctx); err != nil {
 		t.Error(err)
+	}
+	if d, _ := e.Store.Dirty(ctx, ""); len(d) != 0 {
+		t.Errorf("marks at the end: %v", d)
 	}
 }
 
