@@ -238,7 +238,7 @@ func TestDirectoriesAreMadeAtLoginOnce(t *testing.T) {
 			t.Errorf("%s: %v", p, err)
 		}
 	}
-	if len(opened) != 2 || !opened[0].Create || opened[1].Root != "/srv/f/sub" {
+	if len(opened) != 2 || !opened[0].Create || opened[1].Root != "/srv/f" {
 		t.Fatalf("opened %+v", opened)
 	}
 	s.Close()

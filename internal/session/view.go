@@ -7,8 +7,8 @@ import (
 	"io/fs"
 	"iter"
 	"net/netip"
-	"path/filepath"
 	"reflect"
+	"slices"
 
 	"github.com/gantryhq/gantry/internal/account"
 	"github.com/gantryhq/gantry/vfs"
@@ -125,7 +125,7 @@ func (s *Server) openTree(ctx context.Context, v *view) error {
 	}
 	mounts := make([]vfs.Mount, 0, len(u.VirtualFolders))
 	for i := range u.VirtualFolders {
-		m, err := s.openMount(&u.VirtualFolders[i], open)
+		m, err := s.openMount(ctx, &u.VirtualFolders[i], create, open, func(f vfs.FS) { v.storages = append(v.storages, f) })
 		if err != nil {
 			return err
 		}
@@ -140,7 +140,8 @@ func (s *Server) openTree(ctx context.Context, v *view) error {
 	return nil
 }
 
-func (s *Server) openMount(f *account.VirtualFolder, open func(*account.FilesystemConfig, string) (vfs.FS, error)) (vfs.Mount, error) {
+// openMount opens the storage of one mapping. keep is given what is opened beside open's.
+func (s *Server) openMount(ctx context.Context, f *account.VirtualFolder, create bool, open func(*account.FilesystemConfig, string) (vfs.FS, error), keep func(vfs.FS)) (vfs.Mount, error) {
 	at, err := vfs.ParseConfigPath(f.VirtualPath)
 	if err != nil {
 		return vfs.Mount{}, fmt.Errorf("virtual folder %q: %w", f.Name, err)
@@ -150,22 +151,45 @@ func (s *Server) openMount(f *account.VirtualFolder, open func(*account.Filesyst
 		return vfs.Mount{}, err
 	}
 	m := vfs.Mount{Path: at, Base: base}
-	if m.FS, err = open(&f.Filesystem, root); err != nil {
+	if m.FS, err = open(&f.Filesystem, root); err == nil && !base.IsRoot() {
+		if sub, ok := vfs.As[vfs.Subber](m.FS); ok {
+			if m.FS, err = openSub(ctx, m.FS, sub, base, create); err == nil {
+				keep(m.FS)
+			}
+			m.Base = vfs.Root
+		}
+	}
+	if err != nil {
 		s.log.Warn("virtual folder cannot be opened", "folder", f.Name, "virtual_path", at.String(), "error", err)
 		m.FS = &brokenFS{fmt.Errorf("virtual folder %q: %w", f.Name, err)}
 	}
 	return m, nil
 }
 
-// folderRoot says where the storage of a mapping begins, and the part of it that is mounted. A local
-// storage itself ends at the sub-path: links in it may not reach the rest of the folder.
+// openSub opens the directory at base as a tree of its own, made if it is missing. It is found beneath the
+// folder's root: whoever has the whole folder may have left a link there (SYM-1).
+func openSub(ctx context.Context, root vfs.FS, sub vfs.Subber, base vfs.Path, create bool) (vfs.FS, error) {
+	f, err := sub.Sub(ctx, base)
+	if !errors.Is(err, fs.ErrNotExist) || !create {
+		return f, err
+	}
+	var steps []vfs.Path
+	for p := base; !p.IsRoot(); p = p.Dir() {
+		steps = append(steps, p)
+	}
+	for _, p := range slices.Backward(steps) {
+		if err := root.Mkdir(ctx, p, vfs.Attr{}); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+	}
+	return sub.Sub(ctx, base)
+}
+
+// folderRoot says where the storage of a mapping begins, and the part of it that is mounted.
 func folderRoot(f *account.VirtualFolder) (root string, base vfs.Path, err error) {
 	sub, err := vfs.ParseConfigPath(f.Subpath)
 	if err != nil {
 		return "", base, fmt.Errorf("virtual folder %q: subpath: %w", f.Name, err)
-	}
-	if !sub.IsRoot() && (f.Filesystem.Provider == account.LocalProvider || f.Filesystem.Provider == account.CryptProvider) {
-		return filepath.Join(f.MappedPath, filepath.FromSlash(sub.Relative())), vfs.Root, nil
 	}
 	return f.MappedPath, sub, nil
 }
