@@ -134,7 +134,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, t *Attempt) (*Identity
 	f, err := a.find(ctx, t)
 	if err != nil {
 		if d, ok := errors.AsType[*Denied](err); ok && d.Unknown && t.Method != account.MethodPublicKey {
-			a.dummy(ctx, t.Password)
+			a.dummy(ctx, t.Username, t.Password)
 		}
 		return nil, err
 	}
@@ -240,35 +240,40 @@ func denied(err error) error {
 // password proves plain for u. Every way to fail costs one hash.
 func (a *Authenticator) password(ctx context.Context, u *account.User, plain string) error {
 	if u.Password == "" {
-		a.dummy(ctx, plain)
+		a.dummy(ctx, u.Username, plain)
 		return deny(ReasonNoPassword, nil)
 	}
-	if a.verified != nil && a.verified.known(u, plain) {
-		return nil
-	}
-	ok, err := a.passwords.Verify(ctx, u.Password, plain)
+	ok, err := a.check(ctx, u, plain, func() (bool, error) { return a.passwords.Verify(ctx, u.Password, plain) })
 	switch {
 	case errors.Is(err, ErrBusy):
 		return deny(ReasonBusy, err)
 	case err != nil && ctx.Err() != nil:
 		return deny(ReasonCanceled, err)
 	case err != nil:
-		a.dummy(ctx, plain)
+		a.dummy(ctx, u.Username, plain)
 		a.log.Warn("stored password cannot be checked", "user", u.Username, "error", err)
 		return deny(ReasonHash, err)
 	case !ok:
 		return deny(ReasonPassword, nil)
 	}
-	if a.verified != nil {
-		a.verified.remember(u, plain)
-	}
 	return nil
 }
 
-// dummy spends what checking a password costs, so that a peer cannot tell why it failed (AUTH-4).
-func (a *Authenticator) dummy(ctx context.Context, plain string) {
+// check remembers what prove finds, with password_caching.
+func (a *Authenticator) check(ctx context.Context, u *account.User, plain string, prove func() (bool, error)) (bool, error) {
+	if a.verified == nil {
+		return prove()
+	}
+	return a.verified.check(ctx, u, plain, prove)
+}
+
+// dummy spends what checking a password costs, on the same way, so that a peer cannot tell by the time why
+// it failed (AUTH-4).
+func (a *Authenticator) dummy(ctx context.Context, name, plain string) {
 	// The attempt is denied whatever comes of it.
-	_ = a.passwords.Dummy(ctx, plain)
+	a.check(ctx, &account.User{Username: name}, plain, func() (bool, error) {
+		return false, a.passwords.Dummy(ctx, plain)
+	})
 }
 
 // checkAttempt refuses what no account can have before anything is looked up or hashed: AUTH-6, AUTH-10,

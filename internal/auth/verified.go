@@ -1,11 +1,13 @@
 package auth
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"hash"
+	"sync"
 	"time"
 
 	"github.com/gantryhq/gantry/cache"
@@ -23,35 +25,73 @@ const (
 // be invalidated. A guess that is not remembered as right costs a real hash.
 type verified struct {
 	key  []byte
-	memo *cache.Memo[string, [sha256.Size]byte]
+	memo *cache.Memo[string, proof]
+
+	mu      sync.Mutex // guards waiting
+	waiting map[proof]*proving
+}
+
+// proof is the HMAC of a password.
+type proof [sha256.Size]byte
+
+// proving is a check under way. ok may be read when done is closed.
+type proving struct {
+	done chan struct{}
+	ok   bool
 }
 
 func newVerified(now func() time.Time) (*verified, error) {
-	m, err := cache.New[string, [sha256.Size]byte](cache.Config{MaxCost: verifiedMax, TTL: verifiedTTL, Now: now})
+	m, err := cache.New[string, proof](cache.Config{MaxCost: verifiedMax, TTL: verifiedTTL, Now: now})
 	if err != nil {
 		return nil, err
 	}
-	v := &verified{key: make([]byte, 32), memo: m}
+	v := &verified{key: make([]byte, 32), memo: m, waiting: map[proof]*proving{}}
 	rand.Read(v.key)
 	return v, nil
 }
 
 func (v *verified) close() { v.memo.Close() }
 
-func (v *verified) known(u *account.User, plain string) bool {
-	sum, ok := v.memo.Get(u.Username, cache.Epoch{})
-	if !ok {
-		return false
+// check reports whether plain is known to be u's password, else what prove finds. Of many that come with the
+// same password at once, one proves it and the others wait: a client with many connections costs one hash.
+// Who waited for a wrong one proves anew, so that each guess costs its hash.
+func (v *verified) check(ctx context.Context, u *account.User, plain string, prove func() (bool, error)) (bool, error) {
+	sum := v.sum(u, plain)
+	if old, ok := v.memo.Get(u.Username, cache.Epoch{}); ok && hmac.Equal(old[:], sum[:]) {
+		return true, nil
 	}
-	now := v.sum(u, plain)
-	return hmac.Equal(sum[:], now[:])
+	v.mu.Lock()
+	first := v.waiting[sum]
+	if first != nil {
+		v.mu.Unlock()
+		select {
+		case <-first.done:
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+		if first.ok {
+			return true, nil
+		}
+		return prove()
+	}
+	me := &proving{done: make(chan struct{})}
+	v.waiting[sum] = me
+	v.mu.Unlock()
+	defer func() {
+		v.mu.Lock()
+		delete(v.waiting, sum)
+		v.mu.Unlock()
+		close(me.done)
+	}()
+	ok, err := prove()
+	if ok && err == nil {
+		me.ok = true
+		v.memo.Put(u.Username, sum, cache.Epoch{}, 1)
+	}
+	return me.ok, err
 }
 
-func (v *verified) remember(u *account.User, plain string) {
-	v.memo.Put(u.Username, v.sum(u, plain), cache.Epoch{}, 1)
-}
-
-func (v *verified) sum(u *account.User, plain string) (sum [sha256.Size]byte) {
+func (v *verified) sum(u *account.User, plain string) (sum proof) {
 	h := hmac.New(sha256.New, v.key)
 	writeField(h, u.Username)
 	writeField(h, u.Password)
