@@ -55,6 +55,7 @@ type Server struct {
 
 // shown is what clients see and Reload replaces.
 type shown struct {
+	cfg    Config
 	ssh    gossh.ServerConfig // without callbacks; copied for each connection
 	keys   []HostKey
 	banner string
@@ -112,13 +113,26 @@ func newServer(cfg Config, b backend, gate Gate, log *slog.Logger) (*Server, err
 // Reload reads host keys, certificates and the login banner again. On an error the old ones stay. Connections
 // keep what they began with.
 func (s *Server) Reload() error {
-	signers, keys, err := loadHostKeys(&s.cfg, s.log)
+	cfg := s.cfg
+	if old := s.shown.Load(); old != nil {
+		cfg = old.cfg
+	}
+	return s.ReloadConfig(cfg)
+}
+
+// ReloadConfig is Reload with another configuration, of which it takes what a handshake shows: keys,
+// certificates, banner and algorithms. The rest needs a restart.
+func (s *Server) ReloadConfig(cfg Config) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	signers, keys, err := loadHostKeys(&cfg, s.log)
 	if err != nil {
 		return err
 	}
-	n := &shown{keys: keys}
-	if s.cfg.LoginBannerFile != "" {
-		b, err := readBounded(s.cfg.path(s.cfg.LoginBannerFile))
+	n := &shown{cfg: cfg, keys: keys}
+	if cfg.LoginBannerFile != "" {
+		b, err := readBounded(cfg.path(cfg.LoginBannerFile))
 		if err != nil {
 			return fmt.Errorf("ssh: login_banner_file: %w", err)
 		}
@@ -127,13 +141,13 @@ func (s *Server) Reload() error {
 	// What x/crypto would otherwise add by itself stays out (hmac-sha1, group14-sha1): an empty list means ours.
 	n.ssh = gossh.ServerConfig{
 		Config: gossh.Config{
-			KeyExchanges:   orDefault(s.cfg.KexAlgorithms, defaultKexAlgorithms()),
-			Ciphers:        orDefault(s.cfg.Ciphers, defaultCiphers()),
-			MACs:           orDefault(s.cfg.MACs, defaultMACs()),
-			RekeyThreshold: uint64(s.cfg.RekeyMB) << 20, // SSH-4
+			KeyExchanges:   orDefault(cfg.KexAlgorithms, defaultKexAlgorithms()),
+			Ciphers:        orDefault(cfg.Ciphers, defaultCiphers()),
+			MACs:           orDefault(cfg.MACs, defaultMACs()),
+			RekeyThreshold: uint64(cfg.RekeyMB) << 20, // SSH-4
 		},
-		PublicKeyAuthAlgorithms: orDefault(s.cfg.PublicKeyAlgorithms, defaultPublicKeyAlgorithms()),
-		MaxAuthTries:            s.cfg.MaxAuthTries,
+		PublicKeyAuthAlgorithms: orDefault(cfg.PublicKeyAlgorithms, defaultPublicKeyAlgorithms()),
+		MaxAuthTries:            cfg.MaxAuthTries,
 		ServerVersion:           s.version,
 	}
 	for _, k := range signers {
