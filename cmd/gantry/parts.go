@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/gantryhq/gantry/internal/account"
@@ -269,12 +270,16 @@ func contentOf(d *account.Dump) string {
 // apply gives the running parts what they can take of a fresh configuration.
 func (n *node) apply(fresh *settings) error {
 	n.guard.SetConfig(fresh.guardConfig())
-	return n.ssh.Reload()
+	return n.ssh.ReloadConfig(fresh.SFTPD)
 }
 
 // needRestart names the keys whose values changed and that apply does not change.
 func needRestart(old, fresh *config.Report) []string {
-	live := map[string]bool{"common.max_total_connections": true, "common.max_per_host_connections": true}
+	live := []string{
+		"common.max_total_connections", "common.max_per_host_connections",
+		"sftpd.host_keys", "sftpd.host_certificates", "sftpd.host_key_algorithms", "sftpd.login_banner_file", "sftpd.max_auth_tries", "sftpd.rekey_mb",
+		"sftpd.kex_algorithms", "sftpd.ciphers", "sftpd.macs", "sftpd.public_key_algorithms",
+	}
 	had := map[string]string{}
 	for _, v := range old.Values {
 		had[v.Key] = v.Text
@@ -283,7 +288,7 @@ func needRestart(old, fresh *config.Report) []string {
 	for _, v := range fresh.Values {
 		text, ok := had[v.Key]
 		delete(had, v.Key)
-		if (!ok || text != v.Text) && !live[v.Key] {
+		if (!ok || text != v.Text) && !slices.Contains(live, v.Key) {
 			out = append(out, v.Key)
 		}
 	}

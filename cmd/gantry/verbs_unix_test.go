@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	gossh "golang.org/x/crypto/ssh"
+
 	"github.com/gantryhq/gantry/internal/account"
 )
 
@@ -236,7 +238,19 @@ func TestReloadKeepsTheOldConfigurationWhenTheFileIsBad(t *testing.T) {
 	if !refused() {
 		t.Error("a file with a bad value changed the limit")
 	}
-	hup(`{"common":{"max_per_host_connections":9,"upload_mode":1}}`, `"message":"reloaded"`)
+	writeFile(t, filepath.Join(dir, "banner"), "mind the gap\n")
+	hup(`{"common":{"max_per_host_connections":9,"upload_mode":1},"sftpd":{"login_banner_file":"banner"}}`, `"message":"reloaded"`)
+	var banner string
+	if c, err := gossh.Dial("tcp", s.addr, &gossh.ClientConfig{
+		User: "x", HostKeyCallback: gossh.InsecureIgnoreHostKey(), Timeout: 10 * time.Second,
+		BannerCallback: func(m string) error { banner = m; return nil },
+	}); err == nil {
+		c.Close()
+		t.Error("a login without a credential")
+	}
+	if banner != "mind the gap\n" {
+		t.Errorf("the new banner: got %q", banner)
+	}
 	if refused() {
 		t.Error("the new limit does not hold")
 	}
