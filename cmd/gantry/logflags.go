@@ -18,7 +18,7 @@ func (f *flags) addLog(fs *pflag.FlagSet) {
 	fs.BoolVarP(&f.log.Compress, "log-compress", "z", d.Compress, "compress rotated logs")
 	fs.StringVar(&f.log.Level, "log-level", d.Level, "debug, info, warn or error")
 	fs.BoolVar(&f.log.UTC, "log-utc-time", d.UTC, "UTC time stamps, else local time")
-	fs.Bool("log-verbose", true, "") // of old versions: read and warned about
+	fs.BoolP("log-verbose", "v", true, "") // of old versions: read and warned about
 	fs.Lookup("log-verbose").Hidden = true
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -126,7 +127,7 @@ var shownPassword = regexp.MustCompile(`shown this once:\s+(\S+)`)
 
 func TestFirstUserLogsInAndIsMadeOnce(t *testing.T) {
 	dir := t.TempDir()
-	s := startServer(t, dir, nil, "--first-user", "joe")
+	s := startServer(t, dir, nil, "--first-user", "joe", "--log-level", "debug")
 	out := text(t, s.stdout)
 	m := shownPassword.FindStringSubmatch(out)
 	if m == nil {
@@ -272,6 +273,55 @@ func TestFailedStartLeavesTheAccountsAlone(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestMemoryProviderServesTheDumpItNames(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "accounts.json"), dumpOf("ann", "secret-1", filepath.Join(dir, "ann")))
+	s := startServer(t, dir, []string{"SFTPGO_DATA_PROVIDER__DRIVER=memory", "SFTPGO_DATA_PROVIDER__NAME=accounts.json"})
+	c, err := s.dial(t, "ann", "secret-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	if _, err := os.Stat(filepath.Join(dir, "gantry.db")); err == nil {
+		t.Error("a database was made")
+	}
+}
+
+func TestDatabaseOfAnotherProgramIsRefusedUntouched(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "gantry.db")
+	db, err := sql.Open(sqlDriver(), file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec("CREATE TABLE users (id INTEGER)"); err != nil {
+		t.Fatal(err)
+	}
+	db.Close()
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := testApp(t, append(cheap, "GANTRY_SFTPD__BINDINGS__0__PORT="+freePort(t), "GANTRY_SFTPD__BINDINGS__0__ADDRESS=127.0.0.1")...)
+	if code := a.run([]string{"serve", "-c", dir}); code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+	if msg := text(t, a.stderr); !strings.Contains(msg, "gantry load") {
+		t.Errorf("the message does not say how to import: %s", msg)
+	}
+	if after, err := os.ReadFile(file); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("the file changed: %v", err)
+	}
+}
+
+// sqlDriver names the SQLite driver of this build.
+func sqlDriver() string {
+	if cgo {
+		return "sqlite3"
+	}
+	return "sqlite"
 }
 
 func TestLogOnStandardOutputStaysJSON(t *testing.T) {

@@ -102,9 +102,12 @@ func Load(dst any, opt Options) (*Report, error) {
 	}
 	l := newLoader(v.Elem(), opt, rep)
 
-	file, err := findFile(opt)
+	file, others, err := findFile(opt)
 	if err != nil {
 		return rep, err
+	}
+	for _, o := range others {
+		l.warnf("%s is not read, because %s stands beside it", o, filepath.Base(file))
 	}
 	if file != "" {
 		rep.File = file
@@ -275,31 +278,35 @@ func (l *loader) complain(key string, err error) {
 	l.errorf("%s: %w", key, err)
 }
 
-// findFile gives the file to read, or empty.
-func findFile(opt Options) (string, error) {
+// findFile gives the file to read, or empty, and the files of the same directory that give way to it.
+func findFile(opt Options) (file string, others []string, err error) {
 	if opt.File != "" {
 		file := opt.File
 		if !filepath.IsAbs(file) {
 			file = filepath.Join(opt.Dir, file)
 		}
 		if formatOf(file) == nil {
-			return "", fmt.Errorf("configuration file %s: unknown extension; use one of %s", file, strings.Join(extensions(), ", "))
+			return "", nil, fmt.Errorf("configuration file %s: unknown extension; use one of %s", file, strings.Join(extensions(), ", "))
 		}
-		return file, nil
+		return file, nil, nil
 	}
 	dirs := opt.SearchDirs
 	if opt.Dir != "" {
 		dirs = append([]string{opt.Dir}, dirs...)
 	}
 	for _, dir := range dirs {
+		var found []string
 		for _, name := range opt.Names {
 			for _, ext := range extensions() {
 				file := filepath.Join(dir, name+"."+ext)
 				if st, err := os.Stat(file); err == nil && st.Mode().IsRegular() {
-					return file, nil
+					found = append(found, file)
 				}
 			}
 		}
+		if len(found) > 0 {
+			return found[0], found[1:], nil
+		}
 	}
-	return "", nil
+	return "", nil, nil
 }

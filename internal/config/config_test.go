@@ -183,6 +183,9 @@ func TestSearchOrder(t *testing.T) {
 			t.Errorf("got %q, %v; want %q", rep.File, err, want)
 		}
 	}
+	if rep, _ := Load(defaults(), opt); len(rep.Warnings) != 3 || !strings.Contains(rep.Warnings[0], "gantry.env is not read, because gantry.json") {
+		t.Errorf("files that give way: %q", rep.Warnings)
+	}
 	opt.File = "sftpgo.toml"
 	if rep, err := Load(defaults(), opt); err != nil || rep.File != filepath.Join(conf, "sftpgo.toml") {
 		t.Errorf("named file: got %q, %v", rep.File, err)
