@@ -299,8 +299,10 @@ func (c *conn) fsync(r *request, _ *output) error { return r.h.file.Sync(c.ctx) 
 // copyChunk is how much copy-data moves at once, in bytes.
 const copyChunk = 256 << 10
 
-// copyData copies between open files (OpenSSH 4.10); a length of 0 means up to the end.
-func (c *conn) copyData(r *request, w *output) error {
+// copyData copies between open files (OpenSSH 4.10). A length of 0 means up to the end that the source has
+// now: a target that is another name of it must not feed the copy. A file that ends before a given length is
+// EOF, as OpenSSH has it.
+func (c *conn) copyData(r *request, _ *output) error {
 	from, err := extent(r.Offset, 0)
 	if err != nil {
 		return err
@@ -309,14 +311,19 @@ func (c *conn) copyData(r *request, w *output) error {
 	if err != nil {
 		return err
 	}
-	left := int64(maxOffset)
-	if r.Length > 0 {
-		if left, err = extent(r.Length, 0); err != nil {
+	left, err := extent(r.Length, 0)
+	if err != nil {
+		return err
+	}
+	if r.h.where() == r.h2.where() {
+		return errSameFile
+	}
+	if r.Length == 0 {
+		i, err := r.h.file.Stat(c.ctx)
+		if err != nil {
 			return err
 		}
-	}
-	if r.h == r.h2 {
-		return errSameFile
+		left = max(0, i.Size-from)
 	}
 	big := c.opt.Buffers.get()
 	defer c.opt.Buffers.put(big)
@@ -334,10 +341,13 @@ func (c *conn) copyData(r *request, w *output) error {
 			}
 		}
 		from, to, left = from+int64(n), to+int64(n), left-int64(n)
-		if errors.Is(rerr, io.EOF) || n == 0 && rerr == nil {
-			return nil
-		}
-		if rerr != nil {
+		switch {
+		case left > 0 && (errors.Is(rerr, io.EOF) || n == 0 && rerr == nil):
+			if r.Length == 0 {
+				return nil // it became shorter meanwhile
+			}
+			return io.EOF
+		case rerr != nil && !errors.Is(rerr, io.EOF):
 			return rerr
 		}
 	}
