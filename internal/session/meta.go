@@ -108,7 +108,8 @@ func (x *Session) List(ctx context.Context, dir vfs.Path) iter.Seq2[vfs.FileInfo
 	}
 }
 
-// Readlink gives the virtual path that a link names.
+// Readlink gives what a link names: a relative text as it is stored, so that it means the same where a client
+// mounts the tree somewhere else, and else the virtual path.
 func (x *Session) Readlink(ctx context.Context, p vfs.Path) (string, error) {
 	v, err := x.begin()
 	if err != nil {
@@ -136,6 +137,9 @@ func (x *Session) Readlink(ctx context.Context, p vfs.Path) (string, error) {
 	}
 	if err := v.may("readlink", target, mayList); err != nil {
 		return "", refuse("readlink", p)
+	}
+	if !path.IsAbs(text) {
+		return text, nil
 	}
 	return target.String(), nil
 }
