@@ -324,7 +324,7 @@ func TestRecord(t *testing.T) {
 		return file
 	}
 	up := write("up.txt", "going up\n", 0o644)
-	batch := write("batch", "pwd\nls -la\ncd dir\nget one "+work+"/one\nls -l\nput -p "+up+" up.txt\nchmod 640 up.txt\nrename up.txt new.txt\nln new.txt hard\nsymlink new.txt soft\ncp new.txt copy\ndf\nmkdir sub\nrmdir sub\nrm new.txt\n-rm none\nreget ../hello.txt "+work+"/h\nls -ln\n", 0o644)
+	batch := write("batch", "pwd\nls -la\ncd dir\nget one "+work+"/one\nls -l\nput -p "+up+" up.txt\nchmod 640 up.txt\nrename up.txt new.txt\nln new.txt hard\nsymlink new.txt soft\ncp new.txt copy\nmkdir sub\nrmdir sub\nrm new.txt\n-rm none\nreget ../hello.txt "+work+"/h\nls -ln\n", 0o644)
 	script := write("client.py", paramikoScript, 0o644)
 	mnt := filepath.Join(work, "mnt")
 	os.Mkdir(mnt, 0o755)
