@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -119,6 +120,31 @@ func (h *Hasher) Verify(ctx context.Context, stored, plain string) (bool, error)
 	}
 	defer release()
 	return p.check(plain), nil
+}
+
+// Preferred reports whether stored has the algorithm of new passwords. A changed cost is not noticed.
+func (h *Hasher) Preferred(stored string) bool {
+	if h.cfg.Algo == "argon2id" {
+		return strings.HasPrefix(stored, "$argon2id$")
+	}
+	return strings.HasPrefix(stored, "$2")
+}
+
+// Cheap reports whether checking stored takes less work than Dummy, as far as the parameters tell: the time
+// of a wrong password would then tell that the account exists.
+func (h *Hasher) Cheap(stored string) bool {
+	if !h.Preferred(stored) {
+		return true
+	}
+	if h.cfg.Algo == "argon2id" {
+		var m, t int
+		if _, err := fmt.Sscanf(stored, "$argon2id$v=19$m=%d,t=%d,", &m, &t); err != nil {
+			return true
+		}
+		return m*t < h.cfg.Argon2.Memory*h.cfg.Argon2.Iterations
+	}
+	cost, err := bcrypt.Cost([]byte(stored))
+	return err != nil || cost < h.cfg.Bcrypt.Cost
 }
 
 // Dummy implements Passwords.

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -105,8 +106,8 @@ func TestStoredHashesAreBounded(t *testing.T) {
 		"$argon2id$v=19$m=64,t=1,p=1$***$" + digest:                    ErrMalformedHash,
 		"$argon2id$": ErrMalformedHash,
 		"$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$" + strings.Repeat("A", 1000): ErrMalformedHash,
-		"": ErrUnsupportedHash, "secret": ErrUnsupportedHash, "$6$salt$x": ErrUnsupportedHash, "{MD5}5ebe2294ecd0e0f08eab7690d2a6ee69": ErrUnsupportedHash,
-		"$pbkdf2-sha256$1$salt$x": ErrUnsupportedHash, "$y$j9T$x$y": ErrUnsupportedHash, "$argon2i$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$" + digest: ErrUnsupportedHash,
+		"": ErrUnsupportedHash, "secret": ErrUnsupportedHash, "$6$salt$x": ErrMalformedHash,
+		"$pbkdf2-sha256$1$salt$x": ErrMalformedHash, "$y$j9T$x$y": ErrMalformedHash, "$argon2i$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$" + digest: ErrUnsupportedHash,
 	} {
 		ok, err := h.Verify(t.Context(), stored, "secret")
 		if ok || !errors.Is(err, want) {
@@ -277,6 +278,15 @@ func FuzzStoredHash(f *testing.F) {
 	f.Add("$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$AAAAAAAAAAAAAAAAAAAAAA")
 	f.Add("$6$rounds=999999999$x$y")
 	f.Add("")
+	data, err := os.ReadFile("testdata/hashes.txt")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if _, stored, ok := strings.Cut(strings.TrimSpace(line), "\t"); ok {
+			f.Add(stored)
+		}
+	}
 	f.Fuzz(func(t *testing.T, stored string) {
 		p, err := parseHash(stored)
 		if (err == nil) != (p.check != nil) {
@@ -286,6 +296,10 @@ func FuzzStoredHash(f *testing.F) {
 			t.Fatalf("%q takes %d KiB", stored, p.memory)
 		}
 		if err == nil && p.memory <= 64 && !strings.HasPrefix(stored, "$2") && strings.Contains(stored, ",t=1,") {
+			p.check("x")
+		}
+		if err == nil && (strings.HasPrefix(stored, "$1$") || strings.HasPrefix(stored, "$apr1$") || strings.HasPrefix(stored, "{") || strings.HasPrefix(stored, "$5$rounds=1000$") || strings.HasPrefix(stored, "$y$j./$")) {
+			p.check("")
 			p.check("x")
 		}
 		if cost, cerr := bcrypt.Cost([]byte(stored)); err == nil && strings.HasPrefix(stored, "$2") && (cerr != nil || cost > maxBcryptCost) {
