@@ -2,8 +2,9 @@
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -X main.version=$(VERSION)
 FUZZTIME ?= 180s
+BENCH ?= -json bin/bench.json
 
-.PHONY: build run test test-long bench fuzz lint cross
+.PHONY: build run test test-long bench microbench fuzz lint cross
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 
@@ -18,7 +19,11 @@ test-long: test
 	go test -race -timeout 60m -count=3 ./...
 	$(MAKE) fuzz
 
-bench:
+# Gantry beside the peers that are installed. BENCH holds flags: make bench BENCH='-cases bulk -size 256'
+bench: build
+	go run ./bench/gantry-bench -gantry bin/gantry $(BENCH)
+
+microbench:
 	go test -run '^$$' -bench . -benchmem ./...
 
 # Every fuzz target, one after the other. Findings stay in testdata/fuzz.
