@@ -102,7 +102,7 @@ func (t *Tree) Resolve(p Path) Resolved {
 		}
 		m := &t.mounts[i]
 		r := Resolved{FS: m.FS, Index: i - 1, Mount: m, IsMount: i > 0 && q == p}
-		inner := Path{p.s[len(q.s):]}
+		inner, _ := p.Rel(q)
 		if m.Base.IsRoot() {
 			r.Path = inner
 		} else {

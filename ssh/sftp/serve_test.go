@@ -276,6 +276,9 @@ func FuzzPacket(f *testing.F) {
 func FuzzSession(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x0b\x10\x00\x00\x00\x01\x00\x00\x00\x02/a"))
 	f.Add([]byte("\x00\x00\x00\x13\x03\x00\x00\x00\x01\x00\x00\x00\x02/a\x00\x00\x00\x1a\x00\x00\x00\x00"))
+	for _, name := range []string{"openssh", "paramiko", "rclone", "sshfs"} {
+		f.Add(clientBytes(f, "testdata/transcripts/"+name+".txt"))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s := sessiontest.NewSession(t, sessiontest.Options{}, sessiontest.User("u"))
 		rw := struct {

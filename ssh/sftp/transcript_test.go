@@ -160,6 +160,27 @@ func replay(t *testing.T, file string) {
 	}
 }
 
+// clientBytes are what the client of a transcript sent after INIT.
+func clientBytes(t testing.TB, file string) (out []byte) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "C: "); ok {
+			rest, _, _ = strings.Cut(rest, " ")
+			b, err := hex.DecodeString(rest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if sftp.Type(b[0]) != sftp.TypeInit {
+				out = append(binary.BigEndian.AppendUint32(out, uint32(len(b))), b...)
+			}
+		}
+	}
+	return out
+}
+
 // describe tells what a packet says, for readers of a transcript.
 func describe(b []byte) string {
 	var p sftp.Packet
