@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 
 	"github.com/gantryhq/gantry/internal/session"
 	"github.com/gantryhq/gantry/ssh/sftp"
@@ -55,7 +56,7 @@ func (b *sessions) open(ctx context.Context, l login, c session.Conn) (subsystem
 	if err != nil {
 		return nil, err
 	}
-	return &sftpSession{s, b.srv, c.ID}, nil
+	return &sftpSession{s, b.srv, b.srv.log.With("conn", c.ID, "user", s.Username())}, nil
 }
 
 func (b *sessions) busy(id string) bool {
@@ -70,11 +71,11 @@ func (b *sessions) busy(id string) bool {
 type sftpSession struct {
 	*session.Session
 	srv *Server
-	id  string
+	log *slog.Logger
 }
 
 func (s *sftpSession) serve(ctx context.Context, rw io.ReadWriteCloser, widen func()) error {
-	return sftp.Serve(ctx, rw, s.Session, sftp.Options{Log: s.srv.log.With("conn", s.id, "user", s.Username()), Widen: widen, Buffers: &s.srv.buffers})
+	return sftp.Serve(ctx, rw, s.Session, sftp.Options{Log: s.log, Widen: widen, Buffers: &s.srv.buffers})
 }
 
 func (s *sftpSession) close() error { return s.Close() }

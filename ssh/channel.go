@@ -33,26 +33,28 @@ func (h *channel) run(ctx context.Context, reqs <-chan *gossh.Request) {
 	defer h.conn.recover()
 	started := false
 	for r := range reqs {
-		ok := false
-		if r.Type == "subsystem" && !started && subsystemName(r.Payload) == "sftp" {
-			started = true
-			s, sctx, cancel, err := h.open(ctx)
-			if err != nil {
-				h.conn.log.Warn("session refused", "conn", h.id, "err", err)
-				r.Reply(false, nil)
-				h.ch.Close()
-				h.conn.w.Flush()
-				continue
-			}
-			ok = true
-			r.Reply(true, nil)
-			h.conn.w.Flush()
-			serving.Go(func() { h.serve(sctx, cancel, s) })
-			continue
-		}
-		r.Reply(ok, nil)
+		started = h.request(ctx, r, started, &serving) || started
 		h.conn.w.Flush()
 	}
+}
+
+// request answers one request and reports whether it started the session.
+func (h *channel) request(ctx context.Context, r *gossh.Request, started bool, serving *sync.WaitGroup) bool {
+	if r.Type != "subsystem" || started || subsystemName(r.Payload) != "sftp" {
+		r.Reply(false, nil)
+		return false
+	}
+	s, sctx, cancel, err := h.open(ctx)
+	if err != nil {
+		h.conn.log.Warn("session refused", "conn", h.id, "err", err)
+		r.Reply(false, nil)
+		h.ch.Close()
+		return true
+	}
+	r.Reply(true, nil)
+	h.conn.w.Flush()
+	serving.Go(func() { h.serve(sctx, cancel, s) }) // run waits for it
+	return true
 }
 
 func subsystemName(payload []byte) string {
@@ -78,19 +80,20 @@ func (h *channel) open(ctx context.Context) (subsystem, context.Context, context
 	return s, ctx, cancel, nil
 }
 
-// serve runs the session and closes the channel after it.
+// serve runs the session and closes the channel after it. Its frame lies below an idle session's for hours:
+// what it needs before and after stands elsewhere.
 func (h *channel) serve(ctx context.Context, cancel context.CancelCauseFunc, s subsystem) {
-	c := h.conn
-	defer func() {
-		if h.widened > 0 {
-			c.srv.window.give(h.widened)
-		}
-	}()
-	defer c.recover()
+	defer h.unwiden()
+	defer h.conn.recover()
 	defer cancel(nil)
 	defer s.close()
-	c.w.Gather()
-	err := s.serve(ctx, &stream{h.ch, c.w}, h.widen)
+	h.conn.w.Gather()
+	h.finished(s.serve(ctx, &stream{h.ch, h.conn.w}, h.widen))
+}
+
+// finished tells the peer how its session ended.
+func (h *channel) finished(err error) {
+	c := h.conn
 	status := struct{ Status uint32 }{0}
 	if err != nil && !errors.Is(err, io.EOF) {
 		c.log.Debug("session ended", "conn", h.id, "err", err)
@@ -99,6 +102,13 @@ func (h *channel) serve(ctx context.Context, cancel context.CancelCauseFunc, s s
 	h.ch.SendRequest("exit-status", false, gossh.Marshal(&status))
 	h.ch.Close()
 	c.w.Flush()
+}
+
+// unwiden gives the budget back what widen took.
+func (h *channel) unwiden() {
+	if h.widened > 0 {
+		h.conn.srv.window.give(h.widened)
+	}
 }
 
 // widen is called by SFTP when an upload is sustained.

@@ -61,29 +61,53 @@ func (c *conn) run() {
 	defer c.recover()
 
 	deadline := time.Now().Add(s.grace)
-	if s.gate != nil {
-		gctx, gcancel := context.WithDeadline(ctx, deadline)
-		release, err := s.gate.Admit(gctx, c.remote.Addr())
-		gcancel()
-		if err != nil {
-			s.log.Warn("connection refused", "proto", protocolSSH, "conn", "SSH_"+c.id, "remote", c.remote.Addr(), "err", err)
-			reset(c.nc)
-			return
-		}
-		if release != nil {
-			defer release()
-		}
+	release, err := c.admit(ctx, deadline)
+	if err != nil {
+		return
 	}
+	defer release()
 	chans, reqs, err := c.handshake(ctx, deadline)
 	if err != nil {
-		s.backend.abandoned(c.describe("SSH_"+c.id, protocolSSH), c.tries.username, c.tries.methods, err)
+		c.abandon(err)
 		return
 	}
 	c.loggedIn()
-	stop := c.keepAlive()
-	defer stop()
+	defer c.keepAlive()()
 	defer c.wait()
 	defer c.finish(c.sc.Conn)
+	c.follow(ctx, chans, reqs)
+}
+
+// admit asks the gate. An error has been logged, and the connection reset. What run calls before the login
+// stands in functions of its own: run's frame is there for as long as the connection.
+func (c *conn) admit(ctx context.Context, deadline time.Time) (release func(), err error) {
+	s := c.srv
+	if s.gate == nil {
+		return func() {}, nil
+	}
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	release, err = s.gate.Admit(ctx, c.remote.Addr())
+	if err != nil {
+		s.log.Warn("connection refused", "proto", protocolSSH, "conn", "SSH_"+c.id, "remote", c.remote.Addr(), "err", err)
+		reset(c.nc)
+		return nil, err
+	}
+	if release == nil {
+		release = func() {}
+	}
+	return release, nil
+}
+
+// abandon tells of a connection that ended before its login.
+//
+//go:noinline
+func (c *conn) abandon(err error) {
+	c.srv.backend.abandoned(c.describe("SSH_"+c.id, protocolSSH), c.tries.username, c.tries.methods, err)
+}
+
+// follow answers what concerns the whole connection until it ends.
+func (c *conn) follow(ctx context.Context, chans <-chan gossh.NewChannel, reqs <-chan *gossh.Request) {
 	for chans != nil {
 		select {
 		case nch, ok := <-chans:

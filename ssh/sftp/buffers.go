@@ -11,10 +11,11 @@ import (
 const (
 	// bigSize holds the largest packet, and eight replies of 32 KiB data.
 	bigSize = MaxPacket + 32<<10
-	// smallInput is what an idle connection reads into: eighty READ requests.
-	smallInput = 4 << 10
-	// smallOutput gathers sixty statuses.
-	smallOutput = 2 << 10
+	// smallInput is what an idle connection reads into. What is left of a burst of requests is then read into
+	// a borrowed buffer.
+	smallInput = 256
+	// smallOutput holds the replies to a few requests; more go to a borrowed buffer.
+	smallOutput = 256
 	// gatherSize of replies are sent at once, even if more requests wait.
 	gatherSize = 256 << 10
 	// exactAbove: a packet longer than this is read up to its end and no further, so that the next one
@@ -41,7 +42,7 @@ func (b *Buffers) put(x *bigBuffer) { b.big.Put(x) }
 type input struct {
 	r     io.Reader
 	pool  *Buffers
-	big   *bigBuffer // borrowed while a packet that small cannot hold is there
+	big   *bigBuffer // borrowed while a packet is there that small cannot hold or has not got in full
 	buf   []byte     // small or big
 	start int        // buf[start:end] is unread
 	end   int
@@ -89,7 +90,7 @@ func (in *input) fill() error {
 		return err
 	}
 	need = max(need, 4)
-	if need > len(in.buf) {
+	if in.big == nil && (need > len(in.buf) || in.start < in.end) { // the rest of a packet is on its way, and more behind it
 		in.big = in.pool.get()
 		in.end = copy(in.big[:], in.buf[in.start:in.end])
 		in.start, in.buf = 0, in.big[:]
