@@ -17,6 +17,7 @@ test: lint cross
 
 test-long: test
 	go test -race -timeout 60m -count=3 ./...
+	internal/e2e/scp.sh
 	internal/e2e/rclone.sh
 	$(MAKE) fuzz
 

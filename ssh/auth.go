@@ -17,6 +17,7 @@ import (
 const (
 	protocolSSH     = "SSH"
 	protocolSFTP    = "SFTP"
+	protocolSCP     = "SCP"
 	methodPassword  = "password"
 	methodPublicKey = "publickey"
 )

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 
 	"github.com/gantryhq/gantry/internal/session"
+	"github.com/gantryhq/gantry/ssh/command"
+	"github.com/gantryhq/gantry/ssh/scp"
 	"github.com/gantryhq/gantry/ssh/sftp"
 )
 
@@ -26,6 +28,8 @@ type login interface{ Username() string }
 // subsystem is an open session. serve runs SFTP on it until the peer ends it.
 type subsystem interface {
 	serve(ctx context.Context, rw io.ReadWriteCloser, widen func()) error
+	// exec runs an enabled command, of which words is the split line, and gives its exit status.
+	exec(ctx context.Context, rw io.ReadWriteCloser, stderr io.Writer, words []string) uint32
 	close() error
 }
 
@@ -76,6 +80,20 @@ type sftpSession struct {
 
 func (s *sftpSession) serve(ctx context.Context, rw io.ReadWriteCloser, widen func()) error {
 	return sftp.Serve(ctx, rw, s.Session, sftp.Options{Log: s.log, Widen: widen, Buffers: &s.srv.buffers})
+}
+
+func (s *sftpSession) exec(ctx context.Context, rw io.ReadWriteCloser, stderr io.Writer, words []string) uint32 {
+	log := s.srv.log.With("conn", s.ID(), "user", s.Username(), "command", words[0])
+	// What waits for the peer's bytes must end with the session.
+	defer context.AfterFunc(ctx, func() { rw.Close() })()
+	if words[0] == "scp" {
+		status, err := scp.Serve(ctx, rw, s.Session, words[1:])
+		log.Debug("command ended", "status", status, "err", err)
+		return uint32(status)
+	}
+	status := command.Run(ctx, s.Session, words, command.Streams{In: rw, Out: rw, Err: stderr})
+	log.Debug("command ended", "status", status)
+	return uint32(status)
 }
 
 func (s *sftpSession) close() error { return s.Close() }

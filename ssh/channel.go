@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
 	gossh "golang.org/x/crypto/ssh"
+
+	"github.com/gantryhq/gantry/ssh/command"
 )
 
 // killPatience is how long the peer of a killed channel has to confirm before its connection is cut.
@@ -17,14 +20,14 @@ const killPatience = 5 * time.Second
 type channel struct {
 	conn *conn // these are immutable
 	ch   gossh.Channel
-	id   string
+	id   string        // set by run before the session begins, under conn.mu
 	done chan struct{} // closed when run has ended
 
 	widened int64 // bytes of the window budget; owned by the goroutine of serve
 }
 
-// run answers the channel's requests until it is closed. Only the sftp subsystem is granted, once; no shell,
-// exec, pty, env, agent or X11 (SSH-7).
+// run answers the channel's requests until it is closed. The sftp subsystem or one enabled command is granted,
+// once; no shell, pty, env, agent or X11 (SSH-7).
 func (h *channel) run(ctx context.Context, reqs <-chan *gossh.Request) {
 	var serving sync.WaitGroup
 	defer close(h.done)
@@ -40,11 +43,22 @@ func (h *channel) run(ctx context.Context, reqs <-chan *gossh.Request) {
 
 // request answers one request and reports whether it started the session.
 func (h *channel) request(ctx context.Context, r *gossh.Request, started bool, serving *sync.WaitGroup) bool {
-	if r.Type != "subsystem" || started || subsystemName(r.Payload) != "sftp" {
+	var words []string // of a command
+	protocol := protocolSFTP
+	switch {
+	case started:
+	case r.Type == "subsystem" && nameIn(r.Payload) == "sftp":
+		words = sftpWords
+	case r.Type == "exec":
+		words = h.command(nameIn(r.Payload))
+		protocol = protocolOf(words)
+	}
+	if len(words) == 0 {
 		r.Reply(false, nil)
 		return false
 	}
-	s, sctx, cancel, err := h.open(ctx)
+	h.rename(protocol)
+	s, sctx, cancel, err := h.open(ctx, protocol)
 	if err != nil {
 		h.conn.log.Warn("session refused", "conn", h.id, "err", err)
 		r.Reply(false, nil)
@@ -53,11 +67,19 @@ func (h *channel) request(ctx context.Context, r *gossh.Request, started bool, s
 	}
 	r.Reply(true, nil)
 	h.conn.w.Flush()
-	serving.Go(func() { h.serve(sctx, cancel, s) }) // run waits for it
+	if r.Type == "exec" {
+		serving.Go(func() { h.exec(sctx, cancel, s, words) }) // run waits for it
+	} else {
+		serving.Go(func() { h.serve(sctx, cancel, s) }) // the same
+	}
 	return true
 }
 
-func subsystemName(payload []byte) string {
+// sftpWords stand for the subsystem.
+var sftpWords = []string{"sftp"}
+
+// nameIn is the one string of a subsystem or exec request.
+func nameIn(payload []byte) string {
 	var m struct{ Name string }
 	if gossh.Unmarshal(payload, &m) != nil {
 		return ""
@@ -65,9 +87,9 @@ func subsystemName(payload []byte) string {
 	return m.Name
 }
 
-func (h *channel) open(ctx context.Context) (subsystem, context.Context, context.CancelCauseFunc, error) {
+func (h *channel) open(ctx context.Context, protocol string) (subsystem, context.Context, context.CancelCauseFunc, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	sc := h.conn.describe(h.id, protocolSFTP)
+	sc := h.conn.describe(h.id, protocol)
 	sc.Kill = func(reason error) {
 		cancel(reason)
 		h.kill(reason)
@@ -89,6 +111,48 @@ func (h *channel) serve(ctx context.Context, cancel context.CancelCauseFunc, s s
 	defer s.close()
 	h.conn.w.Gather()
 	h.finished(s.serve(ctx, &stream{h.ch, h.conn.w}, h.widen))
+}
+
+// exec is serve for a command.
+func (h *channel) exec(ctx context.Context, cancel context.CancelCauseFunc, s subsystem, words []string) {
+	c := h.conn
+	defer c.recover()
+	defer cancel(nil)
+	defer s.close()
+	status := s.exec(ctx, &stream{h.ch, c.w}, &errStream{h.ch.Stderr(), c.w}, words)
+	h.ch.CloseWrite()
+	h.ch.SendRequest("exit-status", false, gossh.Marshal(&struct{ Status uint32 }{status}))
+	h.ch.Close()
+	c.w.Flush()
+}
+
+// command splits the line of an exec request. It is nil for what is not enabled.
+func (h *channel) command(line string) []string {
+	words, err := command.Split(line)
+	if err != nil {
+		h.conn.log.Info("command refused", "conn", h.id, "err", err)
+		return nil
+	}
+	if len(words) == 0 || !h.conn.srv.cfg.commandEnabled(words[0]) {
+		h.conn.log.Info("command refused", "conn", h.id, "command", strings.Join(words[:min(1, len(words))], ""))
+		return nil
+	}
+	return words
+}
+
+func protocolOf(words []string) string {
+	if len(words) > 0 && words[0] == "scp" {
+		return protocolSCP
+	}
+	return protocolSSH
+}
+
+// rename gives the channel the id of the protocol that it runs (protocols.md 1).
+func (h *channel) rename(protocol string) {
+	_, rest, _ := strings.Cut(h.id, "_")
+	h.conn.mu.Lock()
+	h.id = protocol + "_" + rest
+	h.conn.mu.Unlock()
 }
 
 // finished tells the peer how its session ended.
@@ -151,6 +215,20 @@ type stream struct {
 
 func (s *stream) Write(p []byte) (int, error) {
 	n, err := s.Channel.Write(p)
+	if ferr := s.w.Flush(); err == nil {
+		err = ferr
+	}
+	return n, err
+}
+
+// errStream is a channel's standard error.
+type errStream struct {
+	io.Writer
+	w *wire
+}
+
+func (s *errStream) Write(p []byte) (int, error) {
+	n, err := s.Writer.Write(p)
 	if ferr := s.w.Flush(); err == nil {
 		err = ferr
 	}

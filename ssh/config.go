@@ -3,8 +3,11 @@ package ssh
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/gantryhq/gantry/ssh/command"
 )
 
 // Config is the sftpd section. Relative file names begin at ConfigDir.
@@ -28,7 +31,7 @@ type Config struct {
 	PasswordAuthentication  bool     `json:"password_authentication"`
 	Moduli                  []string `json:"moduli"` // kept; groups for key exchange are the fixed ones
 	MinDHGroupExchangeKey   int      `json:"min_dh_group_exchange_key_size"`
-	EnabledSSHCommands      []string `json:"enabled_ssh_commands"` // kept; exec is refused
+	EnabledSSHCommands      []string `json:"enabled_ssh_commands"` // "*" for all that there are
 	KeyboardInteractive     bool     `json:"keyboard_interactive_authentication"`
 	KeyboardInteractiveHook string   `json:"keyboard_interactive_auth_hook"`
 	TrustedUserCAKeys       []string `json:"trusted_user_ca_keys"`
@@ -154,7 +157,18 @@ func (c *Config) Unbuilt() []string {
 	note(c.RevokedUserCertsFile != "", "revoked_user_certs_file")
 	note(c.OPKSSHPath != "", "opkssh_path")
 	note(c.FolderPrefix != "", "folder_prefix")
+	for _, name := range c.EnabledSSHCommands {
+		note(name != "*" && !slices.Contains(SSHCommands(), name), "enabled_ssh_commands: "+name)
+	}
 	return out
+}
+
+// SSHCommands are the commands that can be enabled.
+func SSHCommands() []string { return append(command.Names(), "scp") }
+
+// commandEnabled reports whether clients may run a command. What is not built is not enabled, whatever is listed.
+func (c *Config) commandEnabled(name string) bool {
+	return slices.Contains(SSHCommands(), name) && (slices.Contains(c.EnabledSSHCommands, name) || slices.Contains(c.EnabledSSHCommands, "*"))
 }
 
 // identification is the version string of RFC 4253 4.2, without CR LF.

@@ -1,8 +1,8 @@
 // Package ssh is Gantry's SSH server: transport, login and session channels on golang.org/x/crypto/ssh, with
-// SFTP (package sftp) as the only thing that a channel can run.
+// SFTP (package sftp), SCP (package scp) and a few commands of our own (package command) on its channels.
 //
 // Served: RFC 4251 to 4254, 8308 and 8332, 5656, 8731, 9142 as x/crypto has them; OpenSSH's AES-GCM,
-// ChaCha20, EtM MACs, strict key exchange and no-more-sessions. Not served, on purpose: shells, commands,
+// ChaCha20, EtM MACs, strict key exchange and no-more-sessions. Not served, on purpose: shells, other commands,
 // terminals, environment, agents, X11 and forwarding (SSH-7). Keys are renewed by volume, not by time:
 // x/crypto offers no way to ask for it.
 //

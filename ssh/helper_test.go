@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -98,6 +99,12 @@ func (s *fakeSession) serve(ctx context.Context, rw io.ReadWriteCloser, widen fu
 		return s.b.run(ctx, rw, widen)
 	}
 	return sftp.NewRequestServer(rw, s.b.handlers).Serve()
+}
+
+func (s *fakeSession) exec(_ context.Context, rw io.ReadWriteCloser, stderr io.Writer, words []string) uint32 {
+	io.Copy(rw, rw)
+	stderr.Write([]byte(strings.Join(words, "|")))
+	return uint32(len(words))
 }
 
 func (s *fakeSession) close() error { return nil }

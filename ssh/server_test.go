@@ -171,6 +171,11 @@ func TestOnlySFTPIsGranted(t *testing.T) {
 			t.Errorf("subsystem %q was granted", payload)
 		}
 	}
+	for _, line := range []string{"", "sh -c id", "rsync --server .", "md5sum 'x", "scp\x00", "scp;id", "SCP -t .", "/bin/scp -t .", "sha512sum x"} {
+		if ok, _ := ch.SendRequest("exec", true, gossh.Marshal(struct{ S string }{line})); ok {
+			t.Errorf("exec %q was granted", line)
+		}
+	}
 	if ok, err := ch.SendRequest("subsystem", true, gossh.Marshal(struct{ S string }{"sftp"})); !ok {
 		t.Errorf("sftp was refused: %v", err)
 	}
@@ -345,5 +350,28 @@ func TestPanicEndsOnlyItsConnection(t *testing.T) {
 	}
 	if _, err := fc.ReadDir("/"); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestEnabledCommandRuns(t *testing.T) { // SSH-7
+	s := startServer(t, nil)
+	sess, err := s.mustDial(t).NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	sess.Stdin, sess.Stdout, sess.Stderr = strings.NewReader("input"), &out, &errs
+	err = sess.Run(`md5sum 'a b' "c\"d" e\ f`)
+	var exit *gossh.ExitError
+	if !errors.As(err, &exit) || exit.ExitStatus() != 4 {
+		t.Errorf("got %v, want exit status 4", err)
+	}
+	if out.String() != "input" || errs.String() != `md5sum|a b|c"d|e f` {
+		t.Errorf("got %q and %q", out.String(), errs.String())
+	}
+	s.b.mu.Lock()
+	defer s.b.mu.Unlock()
+	if c := s.b.opened[0]; c.Protocol != protocolSSH || !strings.HasPrefix(c.ID, "SSH_") {
+		t.Errorf("opened as %+v", c)
 	}
 }
