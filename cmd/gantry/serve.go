@@ -115,6 +115,9 @@ func (a *app) serve(ctx context.Context, f *serveFlags, fs *pflag.FlagSet, sig <
 	if ready != nil {
 		ready(n)
 	}
+	watching, unwatch := context.WithCancel(ctx)
+	defer unwatch()
+	go watchMemory(watching)
 	for {
 		select {
 		case err := <-n.failed:
