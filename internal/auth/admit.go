@@ -115,8 +115,8 @@ func (c *compiled) admit(t *Attempt, now time.Time, loc *time.Location) error {
 	return c.secondFactor(t, now)
 }
 
-// method refuses login methods that the account denies, and those that do not exist yet: logins of more
-// than one step, certificates. A step is not a login: who denies the single methods does not get in by one.
+// method refuses login methods that the account denies. A step is not a login: who denies the single methods
+// does not get in by one.
 func (c *compiled) method(t *Attempt) error {
 	denied := c.user.Filters.DeniedLoginMethods
 	switch t.Method {
@@ -124,7 +124,7 @@ func (c *compiled) method(t *Attempt) error {
 		if t.Protocol == account.ProtocolSSH && slices.Contains(denied, account.MethodPasswordOverSSH) {
 			return deny(ReasonMethod, fmt.Errorf("%s is in denied_login_methods", account.MethodPasswordOverSSH))
 		}
-	case account.MethodPublicKey, account.MethodKeyboardInteractive:
+	case account.MethodPublicKey, account.MethodKeyboardInteractive, account.MethodKeyAndPassword, account.MethodKeyAndKeyboard:
 		if t.Protocol != account.ProtocolSSH {
 			return deny(ReasonMethod, fmt.Errorf("%s is not a method of %s", t.Method, t.Protocol))
 		}
@@ -178,12 +178,12 @@ func (c *compiled) secondFactor(t *Attempt, now time.Time) error {
 			}
 		}
 	}
-	on := f.TOTPConfig.Enabled && slices.Contains(f.TOTPConfig.Protocols, t.Protocol)
+	on := c.hasFactor(t.Protocol)
 	switch {
 	case !on && t.Protocol != account.ProtocolHTTP && slices.Contains(f.TwoFactorProtocols, t.Protocol):
 		return deny(ReasonSecondFactor, errNoTOTP)
-	case on && (t.Protocol != account.ProtocolSSH || t.Method == account.MethodKeyboardInteractive):
-		return deny(ReasonSecondFactor, errTOTPLater)
+	case on && !t.factor && (t.Protocol != account.ProtocolSSH || strings.HasSuffix(t.Method, account.MethodKeyboardInteractive)):
+		return deny(ReasonSecondFactor, ErrCodeNeeded)
 	}
 	return nil
 }

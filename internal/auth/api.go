@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"net/netip"
 
 	"github.com/gantryhq/gantry/internal/account"
@@ -14,10 +15,19 @@ type Attempt struct {
 	Password string // for password methods
 	// PublicKey is the key in SSH wire form, for publickey. The caller proves that the peer holds it.
 	PublicKey []byte
-	Remote    netip.Addr
-	Local     netip.AddrPort
-	ConnID    string
-	Client    string
+	// Ask shows the peer questions of keyboard-interactive and gives its answers. Nil: Password is the answer
+	// to the one question.
+	Ask func(ctx context.Context, instruction string, questions []Question) ([]string, error)
+	// Code is that of the second factor, for protocols that carry it apart (HTTP).
+	Code string
+	// Prior is the step that the same connection has proven before; nil at the first.
+	Prior  *Step
+	Remote netip.Addr
+	Local  netip.AddrPort
+	ConnID string
+	Client string
+
+	factor bool // the second factor was proven
 }
 
 // Identity is a proven credential: whom it stands for and how it was proven. Immutable, shared by the
@@ -30,7 +40,8 @@ type Identity struct {
 	// KeyFingerprint is the SHA256 of the key that was proven, for the log.
 	KeyFingerprint string
 
-	key string // wire form of the key that was proven
+	key    string // wire form of the key that was proven
+	factor bool   // a second factor was proven
 }
 
 // Denied says why a login was refused. Its text is for the log; peers hear one sentence for all.

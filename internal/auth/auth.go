@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -42,6 +43,10 @@ type Authenticator struct {
 	log       *slog.Logger
 	now       func() time.Time
 	loc       *time.Location
+	factors   *factors
+	editor    Editor // or nil
+	trust     atomic.Pointer[trust]
+	rehashing sync.Map // user names whose password gets its new hash
 
 	changes notifier
 	stop    context.CancelFunc
@@ -69,6 +74,16 @@ func build(cfg Config, store Store, pw Passwords, log *slog.Logger, now func() t
 		now = time.Now
 	}
 	a := &Authenticator{passwords: pw, store: store, log: log, now: now, loc: time.UTC, stop: func() {}}
+	a.editor = cfg.Editor
+	a.factors = &factors{configs: cfg.TOTP, box: cfg.Box, editor: cfg.Editor, steps: map[string]int64{}, wrong: map[any]guesses{}}
+	for i, t := range cfg.TOTP {
+		if err := t.Validate(); err != nil {
+			return nil, fmt.Errorf("mfa.totp[%d]: %w", i, err)
+		}
+	}
+	if err := a.SetTrust(cfg.Trust); err != nil {
+		return nil, err
+	}
 	a.changes.wake = make(chan struct{}, 1)
 	if cfg.LocalTime {
 		a.loc = time.Local
@@ -110,7 +125,6 @@ var (
 	errNoAddress   = errors.New("the peer's address is not known")
 	errPasswordOld = errors.New("the password is older than password_expiration")
 	errNoTOTP      = errors.New("two_factor_protocols asks for a second factor that is not set up")
-	errTOTPLater   = errors.New("the second factor cannot be given this way yet")
 	errNoAccount   = errors.New("the source gave no account")
 )
 
@@ -134,25 +148,35 @@ func (a *Authenticator) Authenticate(ctx context.Context, t *Attempt) (*Identity
 	f, err := a.find(ctx, t)
 	if err != nil {
 		if d, ok := errors.AsType[*Denied](err); ok && d.Unknown && t.Method != account.MethodPublicKey {
-			a.dummy(ctx, t.Username, t.Password)
+			return nil, a.unknown(ctx, t, d)
 		}
 		return nil, err
 	}
-	id := &Identity{User: f.User, Method: t.Method}
-	switch {
-	case f.Proven:
-	case t.Method == account.MethodPublicKey:
-		k, err := f.compiled.keys.find(t.PublicKey, t.Remote, a.now())
-		if err != nil {
-			return nil, deny(ReasonKey, err)
-		}
-		id.KeyFingerprint, id.key = k.fingerprint, string(t.PublicKey)
-	default:
-		if err := a.password(ctx, f.User, t.Password); err != nil {
+	id := &Identity{User: f.User, Method: t.LoginMethod()}
+	if t.Prior != nil {
+		if err := a.carry(f.compiled, t, id); err != nil {
+			if t.Method == account.MethodPassword {
+				a.dummy(ctx, t.Username, t.Password)
+			}
 			return nil, err
 		}
 	}
-	if err := f.compiled.admit(t, a.now(), a.loc); err != nil {
+	if t.Method == account.MethodPublicKey {
+		if !f.Proven || isCertificate(t.PublicKey) {
+			if id.KeyFingerprint, err = a.proveKey(f.compiled, t.PublicKey, t); err != nil {
+				return nil, deny(ReasonKey, err)
+			}
+			id.key = string(t.PublicKey)
+		}
+		if next := f.compiled.nextSteps(); len(next) > 0 && t.Protocol == account.ProtocolSSH {
+			return nil, a.step(f.compiled, t, id, next)
+		}
+	} else if err := a.proveSecret(ctx, f.compiled, t, id, f.Proven); err != nil {
+		return nil, err
+	}
+	at := *t
+	at.Method, at.factor = id.Method, id.factor
+	if err := f.compiled.admit(&at, a.now(), a.loc); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -177,12 +201,12 @@ func (a *Authenticator) Current(ctx context.Context, id *Identity, t *Attempt) (
 		return nil, &Denied{Reason: ReasonUnknownUser, Unknown: true, Err: errors.New("the name stands for another account now")}
 	}
 	if id.key != "" {
-		if _, err := c.keys.find([]byte(id.key), t.Remote, a.now()); err != nil {
+		if _, err := a.proveKey(c, []byte(id.key), t); err != nil {
 			return nil, deny(ReasonKey, err)
 		}
 	}
 	at := *t
-	at.Method = id.Method
+	at.Method, at.factor = id.Method, id.factor
 	if err := c.admit(&at, a.now(), a.loc); err != nil {
 		return nil, err
 	}
@@ -237,8 +261,21 @@ func denied(err error) error {
 	return deny(ReasonSource, err)
 }
 
+// unknown spends on a name that nobody has what a wrong password costs, questions included (AUTH-4).
+func (a *Authenticator) unknown(ctx context.Context, t *Attempt, d *Denied) error {
+	plain := t.Password
+	if t.Method == account.MethodKeyboardInteractive && t.Ask != nil {
+		var err error
+		if plain, err = a.askPassword(ctx, t); err != nil {
+			return err
+		}
+	}
+	a.dummy(ctx, t.Username, plain)
+	return d
+}
+
 // password proves plain for u. Every way to fail costs one hash.
-func (a *Authenticator) password(ctx context.Context, u *account.User, plain string) error {
+func (a *Authenticator) password(ctx context.Context, u *account.User, plain string, t *Attempt) error {
 	if u.Password == "" {
 		a.dummy(ctx, u.Username, plain)
 		return deny(ReasonNoPassword, nil)
@@ -254,8 +291,12 @@ func (a *Authenticator) password(ctx context.Context, u *account.User, plain str
 		a.log.Warn("stored password cannot be checked", "user", u.Username, "error", err)
 		return deny(ReasonHash, err)
 	case !ok:
+		if c, is := a.passwords.(cheapness); is && c.Cheap(u.Password) {
+			a.dummy(ctx, u.Username, plain)
+		}
 		return deny(ReasonPassword, nil)
 	}
+	a.rehash(ctx, u, plain)
 	return nil
 }
 
@@ -287,18 +328,30 @@ func checkAttempt(t *Attempt) error {
 	}
 	switch t.Method {
 	case account.MethodPassword, account.MethodKeyboardInteractive:
-		if len(t.Password) > maxPassword {
-			return deny(ReasonTooLong, fmt.Errorf("%d bytes, at most %d are taken", len(t.Password), maxPassword))
+		if t.Method == account.MethodKeyboardInteractive && t.Ask != nil {
+			return nil // the answers are checked as they come
 		}
-		if strings.TrimSpace(t.Password) == "" {
-			return deny(ReasonBlank, nil)
-		}
+		return checkPassword(t.Password)
 	case account.MethodPublicKey:
+		if t.Prior != nil {
+			return deny(ReasonMethod, errors.New("a key does not follow a key"))
+		}
 		if len(t.PublicKey) == 0 || len(t.PublicKey) > maxKeyWire {
 			return deny(ReasonKey, fmt.Errorf("a key of %d bytes", len(t.PublicKey)))
 		}
 	default:
 		return deny(ReasonMethod, fmt.Errorf("%q is not available", t.Method))
+	}
+	return nil
+}
+
+// checkPassword bounds what is hashed (AUTH-10) and refuses blank ones (AUTH-5).
+func checkPassword(plain string) error {
+	if len(plain) > maxPassword {
+		return deny(ReasonTooLong, fmt.Errorf("%d bytes, at most %d are taken", len(plain), maxPassword))
+	}
+	if strings.TrimSpace(plain) == "" {
+		return deny(ReasonBlank, nil)
 	}
 	return nil
 }

@@ -4,12 +4,19 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+
+	"github.com/gantryhq/gantry/internal/secret"
 )
 
 // Config is the authenticator's settings.
 type Config struct {
 	Caching   bool // data_provider.password_caching
 	LocalTime bool // common.tz: access times are in local time, else UTC
+
+	TOTP   []TOTPConfig // mfa.totp
+	Trust  Trust        // whose SSH user certificates are taken
+	Box    *secret.Box  // opens the secrets of second factors; nil opens those without master key
+	Editor Editor       // stores new hashes and used recovery codes; nil stores none
 }
 
 // HashConfig says how new passwords are hashed: the section data_provider.password_hashing.

@@ -25,6 +25,13 @@ type Failure struct {
 // Attempt is one try to log in. It stands here so that protocols need not know package auth.
 type Attempt = auth.Attempt
 
+// Step is a credential that is right and not enough; it goes into the Attempt of the next one. Authenticate
+// gives it as its error.
+type Step = auth.Step
+
+// Question is one prompt of keyboard-interactive.
+type Question = auth.Question
+
 // Login is a proven credential. Immutable.
 type Login struct {
 	id      *auth.Identity
@@ -49,12 +56,12 @@ func (s *Server) Authenticate(ctx context.Context, a *auth.Attempt) (*Login, err
 	}
 	if err != nil {
 		if a.Method != account.MethodPublicKey {
-			s.failed(ctx, a.Remote, a.Protocol, a.Username, a.Method, err)
+			s.failed(ctx, a.Remote, a.Protocol, a.Username, a.LoginMethod(), err)
 		}
 		return nil, err
 	}
 	l := &Login{id: id, attempt: *a, at: s.deps.Now()}
-	l.attempt.Password, l.attempt.PublicKey = "", nil
+	l.attempt.Password, l.attempt.PublicKey, l.attempt.Code, l.attempt.Ask, l.attempt.Prior = "", nil, "", nil, nil
 	return l, nil
 }
 

@@ -99,6 +99,34 @@ func (s *Store) putUser(ctx context.Context, tx querier, u *account.User, add bo
 		u.LastPasswordChange = now
 	}
 	u.UpdatedAt = now
+	return s.storeUser(ctx, tx, u, add)
+}
+
+// EditUser gives the stored user to fn and writes what fn made of it, in one transaction: what the login
+// itself changes (a new form of the same password, a used recovery code). An error of fn ends it without a
+// change and is given back. Times stay as they are unless fn sets them.
+func (s *Store) EditUser(ctx context.Context, name string, fn func(u *account.User) error) error {
+	return s.write(ctx, func(tx *sql.Tx) error {
+		u, err := s.user(ctx, tx, s.cfg.Rules.Name(name))
+		if err != nil {
+			return err
+		}
+		name := u.Username
+		if err := fn(&u); err != nil {
+			return err
+		}
+		if u.Username != name {
+			return fmt.Errorf("sqlstore: edit user %q: the name cannot change", name)
+		}
+		if err := u.Normalize(ctx, s.cfg.Rules); err != nil {
+			return err
+		}
+		return s.storeUser(ctx, tx, &u, false)
+	})
+}
+
+// storeUser writes the document.
+func (s *Store) storeUser(ctx context.Context, tx querier, u *account.User, add bool) error {
 	d := *u
 	d.ID, d.UsedQuotaSize, d.UsedQuotaFiles, d.LastQuotaUpdate = 0, 0, 0, 0
 	d.UsedUploadDataTransfer, d.UsedDownloadDataTransfer, d.LastLogin, d.FirstDownload, d.FirstUpload = 0, 0, 0, 0, 0
