@@ -20,6 +20,8 @@ const (
 	protocolSCP     = "SCP"
 	methodPassword  = "password"
 	methodPublicKey = "publickey"
+	// RFC 4256
+	methodInteractive = "keyboard-interactive"
 )
 
 // errRefused is all that leaves the callbacks: x/crypto tells the peer nothing of it, and what was wrong has
@@ -47,12 +49,37 @@ func (t *tries) failed(username, method string, err error) {
 // Permissions of its own credential, never in state of the connection: a key that was offered but not proven
 // must not count (AUTH-1). Every user name is asked for the same methods (AUTH-4).
 func (c *conn) authCallbacks(ctx context.Context, cfg *gossh.ServerConfig) {
-	attempt := func(m gossh.ConnMetadata, a session.Attempt) (*gossh.Permissions, error) {
+	var attempt func(m gossh.ConnMetadata, a session.Attempt) (*gossh.Permissions, error)
+	password := func(prior *session.Step) func(gossh.ConnMetadata, []byte) (*gossh.Permissions, error) {
+		return func(m gossh.ConnMetadata, password []byte) (*gossh.Permissions, error) {
+			return attempt(m, session.Attempt{Method: methodPassword, Password: string(password), Prior: prior})
+		}
+	}
+	interactive := func(prior *session.Step) func(gossh.ConnMetadata, gossh.KeyboardInteractiveChallenge) (*gossh.Permissions, error) {
+		return func(m gossh.ConnMetadata, challenge gossh.KeyboardInteractiveChallenge) (*gossh.Permissions, error) {
+			return attempt(m, session.Attempt{Method: methodInteractive, Prior: prior, Ask: asker(challenge)})
+		}
+	}
+	attempt = func(m gossh.ConnMetadata, a session.Attempt) (*gossh.Permissions, error) {
 		a.Protocol, a.Username = protocolSSH, m.User()
 		a.Remote, a.Local, a.ConnID, a.Client = c.remote.Addr(), c.local, c.id, c.client
 		l, err := c.srv.backend.authenticate(ctx, &a)
 		if err == nil && l == nil {
 			err = errors.New("ssh: no answer") // AUTH-5: not an error is not a login
+		}
+		if step, ok := errors.AsType[*session.Step](err); ok {
+			// What may follow belongs to this key alone: x/crypto installs it when the key's signature is proven.
+			var next gossh.ServerAuthCallbacks
+			if c.srv.cfg.PasswordAuthentication && slices.Contains(step.Next, methodPassword) {
+				next.PasswordCallback = password(step)
+			}
+			if c.srv.cfg.KeyboardInteractive && slices.Contains(step.Next, methodInteractive) {
+				next.KeyboardInteractiveCallback = interactive(step)
+			}
+			if next.PasswordCallback != nil || next.KeyboardInteractiveCallback != nil {
+				return nil, &gossh.PartialSuccessError{Next: next}
+			}
+			err = errors.New("ssh: the methods that must follow the key are switched off")
 		}
 		if err != nil {
 			c.tries.failed(m.User(), a.Method, err)
@@ -61,9 +88,10 @@ func (c *conn) authCallbacks(ctx context.Context, cfg *gossh.ServerConfig) {
 		return &gossh.Permissions{ExtraData: map[any]any{loginKey{}: l}}, nil
 	}
 	if c.srv.cfg.PasswordAuthentication {
-		cfg.PasswordCallback = func(m gossh.ConnMetadata, password []byte) (*gossh.Permissions, error) {
-			return attempt(m, session.Attempt{Method: methodPassword, Password: string(password)})
-		}
+		cfg.PasswordCallback = password(nil)
+	}
+	if c.srv.cfg.KeyboardInteractive {
+		cfg.KeyboardInteractiveCallback = interactive(nil)
 	}
 	cfg.PublicKeyCallback = func(m gossh.ConnMetadata, key gossh.PublicKey) (*gossh.Permissions, error) {
 		if err := checkClientKey(key); err != nil {
@@ -74,11 +102,33 @@ func (c *conn) authCallbacks(ctx context.Context, cfg *gossh.ServerConfig) {
 	}
 }
 
-// checkClientKey refuses keys that prove too little or cost too much (SSH-5). User certificates are refused
-// until a configuration can name whom to trust.
+// maxRounds bounds the questions of one keyboard-interactive try.
+const maxRounds = 20
+
+// asker shows questions to the peer. The handshake's deadline bounds its waiting.
+func asker(challenge gossh.KeyboardInteractiveChallenge) func(context.Context, string, []session.Question) ([]string, error) {
+	rounds := 0
+	return func(ctx context.Context, instruction string, questions []session.Question) ([]string, error) {
+		if rounds++; rounds > maxRounds {
+			return nil, errors.New("ssh: too many questions")
+		}
+		texts, echos := make([]string, len(questions)), make([]bool, len(questions))
+		for i, q := range questions {
+			texts[i], echos[i] = q.Text, q.Echo
+		}
+		answers, err := challenge("", instruction, texts, echos)
+		if err == nil && len(answers) != len(questions) {
+			err = fmt.Errorf("ssh: %d answers to %d questions", len(answers), len(questions))
+		}
+		return answers, err
+	}
+}
+
+// checkClientKey refuses keys that prove too little or cost too much (SSH-5), those of certificates too.
+// Whom a certificate lets in is decided by the accounts' side.
 func checkClientKey(key gossh.PublicKey) error {
-	if _, ok := key.(*gossh.Certificate); ok {
-		return errors.New("ssh: user certificates are not accepted")
+	if cert, ok := key.(*gossh.Certificate); ok {
+		key = cert.Key
 	}
 	ck, ok := key.(gossh.CryptoPublicKey)
 	if !ok {

@@ -153,8 +153,6 @@ func (c *Config) Unbuilt() []string {
 	}
 	note(len(c.Moduli) > 0, "moduli")
 	note(c.KeyboardInteractiveHook != "", "keyboard_interactive_auth_hook")
-	note(len(c.TrustedUserCAKeys) > 0, "trusted_user_ca_keys")
-	note(c.RevokedUserCertsFile != "", "revoked_user_certs_file")
 	note(c.OPKSSHPath != "", "opkssh_path")
 	note(c.FolderPrefix != "", "folder_prefix")
 	for _, name := range c.EnabledSSHCommands {

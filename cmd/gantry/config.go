@@ -29,6 +29,48 @@ type Config struct {
 	Common       Common       `json:"common"`
 	SFTPD        ssh.Config   `json:"sftpd"`
 	DataProvider DataProvider `json:"data_provider"`
+	KMS          KMS          `json:"kms"`
+	MFA          MFA          `json:"mfa"`
+}
+
+// KMS is the section of what seals secrets.
+type KMS struct {
+	Secrets struct {
+		URL           string `json:"url"`
+		MasterKey     string `json:"master_key"`
+		MasterKeyPath string `json:"master_key_path"` // wins over MasterKey
+	} `json:"secrets"`
+}
+
+// Validate checks the keys.
+func (k KMS) Validate() error {
+	if u := k.Secrets.URL; u != "" && u != "local://" && u != "builtin://" {
+		return fmt.Errorf("kms.secrets.url: %q is not built yet; use local://", u)
+	}
+	if p := k.Secrets.MasterKeyPath; p != "" && !filepath.IsAbs(p) {
+		return fmt.Errorf("kms.secrets.master_key_path: must be an absolute path, it is %q", p)
+	}
+	return nil
+}
+
+// MFA is the section of second factors.
+type MFA struct {
+	TOTP []auth.TOTPConfig `json:"totp"`
+}
+
+// Validate checks the keys.
+func (m MFA) Validate() error {
+	seen := map[string]bool{}
+	for i, t := range m.TOTP {
+		if err := t.Validate(); err != nil {
+			return fmt.Errorf("mfa.totp[%d]: %w", i, err)
+		}
+		if seen[t.Name] {
+			return fmt.Errorf("mfa.totp[%d].name: %q is there twice", i, t.Name)
+		}
+		seen[t.Name] = true
+	}
+	return nil
 }
 
 // Common is the section of what all protocols share.
@@ -69,6 +111,8 @@ type DataProvider struct {
 	NamingRules     int             `json:"naming_rules"`
 	PasswordHashing auth.HashConfig `json:"password_hashing"`
 	PasswordCaching bool            `json:"password_caching"`
+
+	PasswordValidation auth.PasswordValidation `json:"password_validation"`
 }
 
 // Validate checks the keys that are used here.
@@ -103,6 +147,7 @@ func (d DataProvider) Validate() error {
 // defaultConfig has a safe value for every key.
 func defaultConfig() *Config {
 	return &Config{
+		MFA:    MFA{TOTP: auth.DefaultTOTP()},
 		Common: Common{Session: session.DefaultConfig(), MaxPerHostConnections: 20},
 		SFTPD:  ssh.DefaultConfig(),
 		DataProvider: DataProvider{

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/gantryhq/gantry/internal/account"
+	"github.com/gantryhq/gantry/internal/auth"
 	"github.com/gantryhq/gantry/internal/guard"
 	"github.com/gantryhq/gantry/internal/logs"
 	"github.com/gantryhq/gantry/internal/session"
@@ -34,6 +35,7 @@ type node struct {
 	listeners []net.Listener
 	store     account.Store
 	guard     *guard.Guard
+	auth      *auth.Authenticator
 	sessions  *session.Server
 	ssh       *ssh.Server
 	undo      []func(ctx context.Context) error // ends what was started, last first

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gantryhq/gantry/internal/account"
@@ -18,6 +19,7 @@ import (
 	"github.com/gantryhq/gantry/internal/config"
 	"github.com/gantryhq/gantry/internal/event"
 	"github.com/gantryhq/gantry/internal/guard"
+	"github.com/gantryhq/gantry/internal/secret"
 	"github.com/gantryhq/gantry/internal/session"
 	"github.com/gantryhq/gantry/ssh"
 	"github.com/gantryhq/gantry/vfs"
@@ -40,7 +42,12 @@ func (n *node) build(ctx context.Context) error {
 		}
 	}
 
-	authenticator, err := auth.New(n.s.authConfig(), n.store, hasher, n.log.With("sender", "auth"), nil)
+	authConfig, err := n.s.authConfig()
+	if err != nil {
+		return err
+	}
+	authConfig.Editor, _ = n.store.(auth.Editor)
+	authenticator, err := auth.New(authConfig, n.store, hasher, n.log.With("sender", "auth"), nil)
 	if err != nil {
 		return err
 	}
@@ -48,6 +55,7 @@ func (n *node) build(ctx context.Context) error {
 		authenticator.Close()
 		return nil
 	})
+	n.auth = authenticator
 	n.guard = guard.New(n.s.guardConfig())
 	n.sessions, err = session.New(n.s.sessionConfig(), session.Deps{
 		Auth:     authenticator,
@@ -73,8 +81,28 @@ func (n *node) build(ctx context.Context) error {
 // recheckWait bounds the look at all live sessions after accounts changed.
 const recheckWait = time.Minute
 
-func (s *settings) authConfig() auth.Config {
-	return auth.Config{Caching: s.DataProvider.PasswordCaching, LocalTime: s.Common.TZ == "local"}
+func (s *settings) authConfig() (auth.Config, error) {
+	c := auth.Config{Caching: s.DataProvider.PasswordCaching, LocalTime: s.Common.TZ == "local", TOTP: s.MFA.TOTP, Trust: s.trust()}
+	master := s.KMS.Secrets.MasterKey
+	if p := s.KMS.Secrets.MasterKeyPath; p != "" {
+		b, err := os.ReadFile(p)
+		if err != nil {
+			return c, fmt.Errorf("kms.secrets.master_key_path: %w", err)
+		}
+		master = strings.TrimSpace(string(b))
+	}
+	var err error
+	c.Box, err = secret.NewBox(master, secret.Secretbox)
+	return c, err
+}
+
+// trust names the files that SSH user certificates are checked by.
+func (s *settings) trust() auth.Trust {
+	t := auth.Trust{Revoked: s.path(s.SFTPD.RevokedUserCertsFile)}
+	for _, f := range s.SFTPD.TrustedUserCAKeys {
+		t.CAKeys = append(t.CAKeys, s.path(f))
+	}
+	return t
 }
 
 func (s *settings) guardConfig() guard.Config {
@@ -104,6 +132,7 @@ func (s *settings) openStore(ctx context.Context, hasher *auth.Hasher, readOnly 
 	rules := account.Rules{Naming: s.DataProvider.NamingRules, UsersBaseDir: s.DataProvider.UsersBaseDir}
 	if hasher != nil {
 		rules.HashPassword = hasher.Hash
+		rules.CheckPassword = s.DataProvider.PasswordValidation.Users.Check
 	}
 	store, err := sqlstore.Open(ctx, sqlstore.Config{Path: path, Prefix: s.DataProvider.TablesPrefix, Rules: rules, ReadOnly: readOnly})
 	if err != nil {
@@ -269,6 +298,9 @@ func contentOf(d *account.Dump) string {
 
 // apply gives the running parts what they can take of a fresh configuration.
 func (n *node) apply(fresh *settings) error {
+	if err := n.auth.SetTrust(fresh.trust()); err != nil {
+		return fmt.Errorf("sftpd.%w", err)
+	}
 	n.guard.SetConfig(fresh.guardConfig())
 	return n.ssh.ReloadConfig(fresh.SFTPD)
 }
@@ -277,6 +309,7 @@ func (n *node) apply(fresh *settings) error {
 func needRestart(old, fresh *config.Report) []string {
 	live := []string{
 		"common.max_total_connections", "common.max_per_host_connections",
+		"sftpd.trusted_user_ca_keys", "sftpd.revoked_user_certs_file",
 		"sftpd.host_keys", "sftpd.host_certificates", "sftpd.host_key_algorithms", "sftpd.login_banner_file", "sftpd.max_auth_tries", "sftpd.rekey_mb",
 		"sftpd.kex_algorithms", "sftpd.ciphers", "sftpd.macs", "sftpd.public_key_algorithms",
 	}

@@ -28,6 +28,9 @@ type Rules struct {
 	UsersBaseDir string
 	// HashPassword makes the stored form of a plain password. Nil refuses plain passwords.
 	HashPassword func(ctx context.Context, plain string) (string, error)
+	// CheckPassword refuses plain passwords that are too weak. strength is the account's own minimum of
+	// entropy in bits, 0 for the configured one. Nil takes every password.
+	CheckPassword func(plain string, strength int) error
 }
 
 // DefaultRules are those of keys that the configuration does not name.
@@ -244,7 +247,9 @@ func (u *User) Normalize(ctx context.Context, r Rules) error {
 	c.filesystem("filesystem", &u.Filesystem)
 	u.OIDCCustomFields, u.HasPassword = nil, false
 	if c.err == nil && u.Password != "" && !IsHash(u.Password) {
-		if r.HashPassword == nil {
+		if weak := r.tooWeak(u); weak != nil {
+			c.bad("password", "weak", "%v", weak)
+		} else if r.HashPassword == nil {
 			c.bad("password", "hash", "a plain password cannot be stored here")
 		} else if h, err := r.HashPassword(ctx, u.Password); err != nil {
 			c.bad("password", "hash", "%v", err)
@@ -253,6 +258,13 @@ func (u *User) Normalize(ctx context.Context, r Rules) error {
 		}
 	}
 	return c.result()
+}
+
+func (r Rules) tooWeak(u *User) error {
+	if r.CheckPassword == nil {
+		return nil
+	}
+	return r.CheckPassword(u.Password, u.Filters.PasswordStrength)
 }
 
 func ownerID(n int) int {
