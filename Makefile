@@ -18,6 +18,7 @@ test: lint cross
 test-long: test
 	go test -race -timeout 60m -count=3 ./...
 	internal/e2e/scp.sh
+	internal/e2e/subsystem.sh
 	internal/e2e/rclone.sh
 	$(MAKE) fuzz
 
