@@ -41,7 +41,18 @@ func (a *app) run(args []string) int {
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.Flags().BoolP("version", "v", false, "print the version")
-	root.AddCommand(a.serveCmd(), a.checkCmd(), a.loadCmd(), a.dumpCmd(), a.initProviderCmd(), a.pingCmd(), a.startSubsysCmd(), a.versionCmd())
+	root.AddCommand(
+		a.serveCmd(),
+		a.startSubsysCmd(),
+		a.checkCmd(),
+		a.loadCmd(),
+		a.dumpCmd(),
+		a.convertUsersCmd(),
+		a.initProviderCmd(),
+		a.pingCmd(),
+		a.genCmd(),
+		a.versionCmd(),
+	)
 	root.SetArgs(args)
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)

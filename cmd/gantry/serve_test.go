@@ -46,6 +46,14 @@ func text(t *testing.T, f *os.File) string {
 	return string(b)
 }
 
+// run executes a verb and gives its exit code and outputs.
+func run(t *testing.T, environ []string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	a := testApp(t, environ...)
+	code = a.run(args)
+	return code, text(t, a.stdout), text(t, a.stderr)
+}
+
 // server is a serve under test.
 type server struct {
 	*app

@@ -17,14 +17,6 @@ import (
 	"github.com/gantryhq/gantry/internal/account"
 )
 
-// run executes a verb and gives its exit code and outputs.
-func run(t *testing.T, environ []string, args ...string) (code int, stdout, stderr string) {
-	t.Helper()
-	a := testApp(t, environ...)
-	code = a.run(args)
-	return code, text(t, a.stdout), text(t, a.stderr)
-}
-
 func TestDumpOfALoadedDumpHoldsTheSame(t *testing.T) {
 	dir, other := t.TempDir(), t.TempDir()
 	in := filepath.Join(dir, "in.json")
