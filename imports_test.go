@@ -23,6 +23,7 @@ var mayImport = map[string]struct {
 	"internal/session": {[]string{"internal/account", "internal/auth", "internal/event", "internal/guard", "vfs", "cache"}, "protocols call session, never the other way"},
 	"internal/auth":    {[]string{"internal/account", "internal/secret", "internal/event", "cache"}, "who may log in knows no session and no storage"},
 	"internal/event":   {[]string{"internal/account"}, "what happened is told, not done, here"},
+	"internal/convert": {[]string{"internal/account"}, "other servers' files become records, nothing else"},
 	"internal/account": {[]string{"internal/account", "internal/secret"}, "records know no behaviour"},
 	"internal/guard":   {nil, "the gate knows addresses only"},
 	"internal/secret":  {nil, "sealed values know no records"},
