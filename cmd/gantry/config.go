@@ -15,6 +15,7 @@ import (
 	"github.com/gantryhq/gantry/internal/account"
 	"github.com/gantryhq/gantry/internal/auth"
 	"github.com/gantryhq/gantry/internal/config"
+	"github.com/gantryhq/gantry/internal/event/hook"
 	"github.com/gantryhq/gantry/internal/guard"
 	"github.com/gantryhq/gantry/internal/logs"
 	"github.com/gantryhq/gantry/internal/session"
@@ -113,6 +114,11 @@ type DataProvider struct {
 	PasswordCaching bool            `json:"password_caching"`
 
 	PasswordValidation auth.PasswordValidation `json:"password_validation"`
+
+	CheckPasswordHook  string `json:"check_password_hook"`
+	CheckPasswordScope int    `json:"check_password_scope"` // bits 1 SSH, 2 FTP, 4 WebDAV; 0 is all
+	ExternalAuthHook   string `json:"external_auth_hook"`
+	PreLoginHook       string `json:"pre_login_hook"`
 }
 
 // Validate checks the keys that are used here.
@@ -137,6 +143,20 @@ func (d DataProvider) Validate() error {
 	}
 	if d.UsersBaseDir != "" && !filepath.IsAbs(d.UsersBaseDir) {
 		bad("users_base_dir", "must be empty or an absolute path, it is %q", d.UsersBaseDir)
+	}
+	// AUTH-5: logins that a hook should judge are not let in without it.
+	for key, hook := range map[string]string{"external_auth_hook": d.ExternalAuthHook, "pre_login_hook": d.PreLoginHook} {
+		if hook != "" {
+			bad(key, "is not built yet, and without it logins would not be judged as they should; empty it to start")
+		}
+	}
+	if d.CheckPasswordHook != "" {
+		if err := hook.Check(d.CheckPasswordHook); err != nil {
+			bad("check_password_hook", "%v", err)
+		}
+	}
+	if d.CheckPasswordScope < 0 || d.CheckPasswordScope > 7 {
+		bad("check_password_scope", "must be a sum of 1, 2 and 4, it is %d", d.CheckPasswordScope)
 	}
 	if d.NamingRules < 0 || d.NamingRules > 7 {
 		bad("naming_rules", "must be a sum of 1, 2 and 4, it is %d", d.NamingRules)

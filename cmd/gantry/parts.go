@@ -18,6 +18,7 @@ import (
 	"github.com/gantryhq/gantry/internal/auth"
 	"github.com/gantryhq/gantry/internal/config"
 	"github.com/gantryhq/gantry/internal/event"
+	"github.com/gantryhq/gantry/internal/event/hook"
 	"github.com/gantryhq/gantry/internal/guard"
 	"github.com/gantryhq/gantry/internal/secret"
 	"github.com/gantryhq/gantry/internal/session"
@@ -46,6 +47,15 @@ func (n *node) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	hooks, err := hook.New(hook.Config{CommandTimeout: 30 * time.Second, HTTPTimeout: 20 * time.Second})
+	if err != nil {
+		return err
+	}
+	n.later(func(context.Context) error {
+		hooks.Close()
+		return nil
+	})
+	authConfig.Check = auth.CheckHook{Target: n.s.DataProvider.CheckPasswordHook, Scope: n.s.DataProvider.CheckPasswordScope, Asker: hooks}
 	authConfig.Editor, _ = n.store.(auth.Editor)
 	authenticator, err := auth.New(authConfig, n.store, hasher, n.log.With("sender", "auth"), nil)
 	if err != nil {

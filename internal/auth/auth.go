@@ -45,6 +45,7 @@ type Authenticator struct {
 	loc       *time.Location
 	factors   *factors
 	editor    Editor // or nil
+	checkHook CheckHook
 	trust     atomic.Pointer[trust]
 	rehashing sync.Map // user names whose password gets its new hash
 
@@ -74,7 +75,10 @@ func build(cfg Config, store Store, pw Passwords, log *slog.Logger, now func() t
 		now = time.Now
 	}
 	a := &Authenticator{passwords: pw, store: store, log: log, now: now, loc: time.UTC, stop: func() {}}
-	a.editor = cfg.Editor
+	a.editor, a.checkHook = cfg.Editor, cfg.Check
+	if a.checkHook.Target != "" && a.checkHook.Asker == nil {
+		return nil, errors.New("auth: a hook needs who asks it")
+	}
 	a.factors = &factors{configs: cfg.TOTP, box: cfg.Box, editor: cfg.Editor, steps: map[string]int64{}, wrong: map[any]guesses{}}
 	for i, t := range cfg.TOTP {
 		if err := t.Validate(); err != nil {
@@ -279,6 +283,20 @@ func (a *Authenticator) password(ctx context.Context, u *account.User, plain str
 	if u.Password == "" {
 		a.dummy(ctx, u.Username, plain)
 		return deny(ReasonNoPassword, nil)
+	}
+	if a.checkHook.asks(u, t.Protocol) {
+		verify, accepted, err := a.checkHook.ask(ctx, u, plain, t)
+		if err != nil {
+			a.dummy(ctx, u.Username, plain)
+			if d, ok := errors.AsType[*Denied](err); ok {
+				return d
+			}
+			return deny(ReasonSource, err)
+		}
+		if accepted {
+			return nil
+		}
+		plain = verify
 	}
 	ok, err := a.check(ctx, u, plain, func() (bool, error) { return a.passwords.Verify(ctx, u.Password, plain) })
 	switch {
