@@ -23,7 +23,7 @@ func TestDumpOfALoadedDumpHoldsTheSame(t *testing.T) {
 	writeFile(t, in, `{"version":10,"folders":[{"name":"shared","mapped_path":"/srv/shared"}],
 		"users":[{"username":"ann","password":"$2a$10$0Gh70NaQJIm7QQvOoUytzuE00GRPRYwA9a.jLHTA6ioB5qcVCq20m","home_dir":"/srv/ann","status":1,
 		"permissions":{"/":["*"]},"virtual_folders":[{"name":"shared","virtual_path":"/s","quota_size":-1,"quota_files":-1}]}],
-		"admins":[{"username":"root","status":1,"permissions":["*"]}]}`)
+		"admins":[{"username":"root","password":"$2a$04$abcdefghijklmnopqrstuuKzRjZxH0yVq6x3lqTqT7Cz9eUu2Jm6S","status":1,"permissions":["*"]}]}`)
 	code, out, msg := run(t, nil, "load", "-c", dir, in)
 	if code != 0 || !strings.Contains(out, "1 users, 1 folders, 0 groups, 1 other") {
 		t.Fatalf("load: %d %s %s", code, out, msg)

@@ -13,6 +13,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/gantryhq/gantry/internal/secret"
 )
 
 // Bits of Rules.Naming (data_provider.naming_rules).
@@ -31,6 +33,8 @@ type Rules struct {
 	// CheckPassword refuses plain passwords that are too weak. strength is the account's own minimum of
 	// entropy in bits, 0 for the configured one. Nil takes every password.
 	CheckPassword func(plain string, strength int) error
+	// Box seals secrets before they are stored. Nil seals without a master key.
+	Box *secret.Box
 }
 
 // DefaultRules are those of keys that the configuration does not name.
@@ -249,14 +253,10 @@ func (u *User) Normalize(ctx context.Context, r Rules) error {
 	if c.err == nil && u.Password != "" && !IsHash(u.Password) {
 		if weak := r.tooWeak(u); weak != nil {
 			c.bad("password", "weak", "%v", weak)
-		} else if r.HashPassword == nil {
-			c.bad("password", "hash", "a plain password cannot be stored here")
-		} else if h, err := r.HashPassword(ctx, u.Password); err != nil {
-			c.bad("password", "hash", "%v", err)
-		} else {
-			u.Password = h
 		}
 	}
+	u.Password = c.hash(ctx, r, "password", u.Password, IsHash)
+	c.seal(r, u, u.Username)
 	return c.result()
 }
 
@@ -485,6 +485,7 @@ func (f *Folder) Normalize(r Rules) error {
 	}
 	c.filesystem("filesystem", &f.Filesystem)
 	f.Users, f.Groups = nil, nil
+	c.seal(r, f, "folder_"+f.Name)
 	return c.result()
 }
 
@@ -510,5 +511,6 @@ func (g *Group) Normalize(r Rules) error {
 		c.filesystem("user_settings.filesystem", &s.Filesystem)
 	}
 	g.Users, g.Admins = nil, nil
+	c.seal(r, g, "group_"+g.Name)
 	return c.result()
 }

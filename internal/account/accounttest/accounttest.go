@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/gantryhq/gantry/internal/account"
+	"github.com/gantryhq/gantry/internal/secret"
 )
 
 // User is a valid user.
@@ -207,7 +208,7 @@ func dump(t *testing.T, s, other account.Store) {
 			u.Filters.FilePatterns = []account.PatternsFilter{{Path: "/", DeniedPatterns: []string{"*.EXE"}}}
 			return u
 		}()},
-		Admins: []json.RawMessage{json.RawMessage(`{"username":"root","permissions":["*"],"later_field":{"x":1}}`)},
+		Admins: []json.RawMessage{json.RawMessage(`{"username":"root","password":"$2a$04$x","permissions":["*"],"later_field":{"x":1}}`)},
 	}
 	must(t, s.Load(ctx, d, account.LoadOptions{}))
 	one, err := s.Dump(ctx)
@@ -281,8 +282,26 @@ func records(t *testing.T, s account.Store) {
 	must(t, s.AddRecord(ctx, account.KindRole, doc))
 	got, err := s.Record(ctx, account.KindRole, "r")
 	must(t, err)
-	if string(got) != string(doc) {
+	if !strings.Contains(string(got), `"unknown":[1]`) || !strings.Contains(string(got), `"description":"x"`) {
 		t.Errorf("record: got %s", got)
+	}
+	share := &account.Share{ID: "s", Scope: account.ShareRead, Paths: []string{"/"}, Username: "nobody"}
+	if ve, ok := errors.AsType[*account.ValidationError](account.Add(ctx, s, share)); !ok || ve.Code != "reference" {
+		t.Errorf("a share of nobody: got %v, want a reference error", ve)
+	}
+	act := &account.EventAction{Name: "call", Type: account.ActionHTTP}
+	act.Options.HTTPConfig = account.HTTPAction{Endpoint: "https://example.com/", Method: "GET", Timeout: 5, Password: secret.New("canary")}
+	must(t, account.Add(ctx, s, act))
+	stored, err := account.Get[account.EventAction](ctx, s, "call")
+	must(t, err)
+	sealed := stored.Options.HTTPConfig.Password
+	if !sealed.IsSealed() || sealed.Payload == "canary" {
+		t.Error("a secret was stored in the clear") // CRY-3
+	}
+	account.Redact(&stored)
+	must(t, account.Update(ctx, s, &stored))
+	if again, err := account.Get[account.EventAction](ctx, s, "call"); err != nil || again.Options.HTTPConfig.Password != sealed {
+		t.Errorf("an update with a redacted secret lost it: %v", err)
 	}
 	if err := s.AddRecord(ctx, account.KindRole, doc); !errors.Is(err, account.ErrExists) {
 		t.Errorf("again: got %v", err)

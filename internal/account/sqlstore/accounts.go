@@ -86,8 +86,11 @@ func (s *Store) putUser(ctx context.Context, tx querier, u *account.User, add bo
 	if add && u.CreatedAt == 0 {
 		u.CreatedAt = now
 	}
+	var stored account.User
 	if !add {
-		if old, err := s.user(ctx, tx, u.Username); err == nil {
+		old, err := s.user(ctx, tx, u.Username)
+		if err == nil {
+			stored = old
 			u.CreatedAt = old.CreatedAt
 			if old.Password != u.Password {
 				u.LastPasswordChange = now
@@ -99,6 +102,13 @@ func (s *Store) putUser(ctx context.Context, tx querier, u *account.User, add bo
 		u.LastPasswordChange = now
 	}
 	u.UpdatedAt = now
+	full := u.VirtualFolders // a folder's secrets are its own record's
+	u.VirtualFolders, stored.VirtualFolders = nil, nil
+	err := keepSecrets(account.KindUser, u.Username, u, &stored)
+	u.VirtualFolders = full
+	if err != nil {
+		return err
+	}
 	return s.storeUser(ctx, tx, u, add)
 }
 
@@ -127,10 +137,10 @@ func (s *Store) EditUser(ctx context.Context, name string, fn func(u *account.Us
 
 // storeUser writes the document.
 func (s *Store) storeUser(ctx context.Context, tx querier, u *account.User, add bool) error {
+	maps, refs := bare(u.VirtualFolders)
 	d := *u
 	d.ID, d.UsedQuotaSize, d.UsedQuotaFiles, d.LastQuotaUpdate = 0, 0, 0, 0
 	d.UsedUploadDataTransfer, d.UsedDownloadDataTransfer, d.LastLogin, d.FirstDownload, d.FirstUpload = 0, 0, 0, 0, 0
-	maps, refs := bare(u.VirtualFolders)
 	d.VirtualFolders = maps
 	for i, g := range u.Groups {
 		refs = append(refs, ref{account.KindGroup, g.Name, fmt.Sprintf("groups[%d].name", i)})
@@ -200,6 +210,13 @@ func (s *Store) saveFolder(ctx context.Context, f *account.Folder, add bool) err
 }
 
 func (s *Store) putFolder(ctx context.Context, tx querier, f *account.Folder, add bool) error {
+	var old account.Folder
+	if !add {
+		old, _ = s.folder(ctx, tx, f.Name, false) // put tells of a missing one
+	}
+	if err := keepSecrets(account.KindFolder, f.Name, f, &old); err != nil {
+		return err
+	}
 	d := *f
 	d.ID, d.UsedQuotaSize, d.UsedQuotaFiles, d.LastQuotaUpdate = 0, 0, 0, 0
 	if err := s.put(ctx, tx, account.KindFolder, f.Name, d, nil, add); err != nil {
@@ -337,6 +354,13 @@ func (s *Store) putGroup(ctx context.Context, tx querier, g *account.Group, add 
 		g.CreatedAt = now
 	}
 	g.UpdatedAt = now
+	var old account.Group
+	if !add {
+		old, _ = s.group(ctx, tx, g.Name) // put tells of a missing one
+	}
+	if err := keepSecrets(account.KindGroup, g.Name, &g.UserSettings, &old.UserSettings); err != nil {
+		return err
+	}
 	d := *g
 	d.ID, d.Users, d.Admins = 0, nil, nil
 	maps, refs := bare(g.VirtualFolders)

@@ -25,6 +25,35 @@ func (s *Store) Load(ctx context.Context, d *account.Dump, opt account.LoadOptio
 			opt.Progress(done, total)
 		}
 	}
+	type loaded struct {
+		rec  account.Document
+		json []byte
+	}
+	var docs []loaded
+	read := func(kind account.Kind, at string, doc []byte) error {
+		rec, err := account.DecodeDocument(kind, doc)
+		if err == nil {
+			err = rec.Normalize(ctx, s.cfg.Rules)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", at, err)
+		}
+		docs = append(docs, loaded{rec, doc})
+		return nil
+	}
+	for _, o := range d.Others() {
+		for i, doc := range *o.List {
+			if err := read(o.Kind, fmt.Sprintf("%s[%d]", o.Kind, i), doc); err != nil {
+				return err
+			}
+		}
+	}
+	if len(d.Configs) > 0 && string(d.Configs) != "null" {
+		total++
+		if err := read(account.KindConfig, "configs", d.Configs); err != nil {
+			return err
+		}
+	}
 	for i := range folders {
 		if err := folders[i].Normalize(s.cfg.Rules); err != nil {
 			return fmt.Errorf("folders[%d]: %w", i, err)
@@ -71,23 +100,20 @@ func (s *Store) Load(ctx context.Context, d *account.Dump, opt account.LoadOptio
 			}
 			return save(!have)
 		}
-		for _, o := range d.Others() {
-			for i, doc := range *o.List {
-				key, err := account.RecordKey(o.Kind, doc)
-				if err != nil {
-					return fmt.Errorf("%s[%d]: %w", o.Kind, i, err)
+		putDocs := func(roles bool) error { // users name roles; all else may name users
+			for i := range docs {
+				p := &docs[i]
+				if (p.rec.Kind() == account.KindRole) != roles {
+					continue
 				}
-				if err := put(o.Kind, key, func(add bool) error { return s.put(ctx, tx, o.Kind, key, []byte(doc), nil, add) }); err != nil {
+				if err := put(p.rec.Kind(), p.rec.Key(), func(add bool) error { return s.putDocument(ctx, tx, p.rec, p.json, add) }); err != nil {
 					return err
 				}
 			}
+			return nil
 		}
-		if len(d.Configs) > 0 && string(d.Configs) != "null" {
-			if err := put(account.KindConfig, "configs", func(add bool) error {
-				return s.put(ctx, tx, account.KindConfig, "configs", []byte(d.Configs), nil, add)
-			}); err != nil {
-				return err
-			}
+		if err := putDocs(true); err != nil {
+			return err
 		}
 		for i := range folders {
 			if err := put(account.KindFolder, folders[i].Name, func(add bool) error { return s.putFolder(ctx, tx, &folders[i], add) }); err != nil {
@@ -104,7 +130,7 @@ func (s *Store) Load(ctx context.Context, d *account.Dump, opt account.LoadOptio
 				return err
 			}
 		}
-		return nil
+		return putDocs(false)
 	})
 }
 

@@ -223,11 +223,49 @@ func (s *Store) UpdateRecord(ctx context.Context, kind account.Kind, doc []byte)
 }
 
 func (s *Store) putRecord(ctx context.Context, kind account.Kind, doc []byte, add bool) error {
-	key, err := account.RecordKey(kind, doc)
+	rec, err := account.DecodeDocument(kind, doc)
 	if err != nil {
 		return err
 	}
-	return s.write(ctx, func(tx *sql.Tx) error { return s.put(ctx, tx, kind, key, doc, nil, add) })
+	if err := rec.Normalize(ctx, s.cfg.Rules); err != nil {
+		return err
+	}
+	return s.write(ctx, func(tx *sql.Tx) error { return s.putDocument(ctx, tx, rec, doc, add) })
+}
+
+// putDocument stores a normalised document. original is the JSON that it came in.
+func (s *Store) putDocument(ctx context.Context, tx querier, rec account.Document, original []byte, add bool) error {
+	old := account.NewDocument(rec.Kind())
+	if !add {
+		doc, err := s.record(ctx, tx, rec.Kind(), rec.Key())
+		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal(doc, old); err != nil {
+			return fmt.Errorf("sqlstore: %s %q is damaged: %w", rec.Kind(), rec.Key(), err)
+		}
+	}
+	if err := keepSecrets(rec.Kind(), rec.Key(), rec, old); err != nil {
+		return err
+	}
+	doc, err := account.EncodeDocument(rec, original)
+	if err != nil {
+		return err
+	}
+	var refs []ref
+	for _, r := range rec.References() {
+		refs = append(refs, ref{r.Kind, r.Name, r.At})
+	}
+	return s.put(ctx, tx, rec.Kind(), rec.Key(), doc, refs, add)
+}
+
+// keepSecrets puts what is stored in the place of the secrets that next only names.
+func keepSecrets(kind account.Kind, name string, next, old any) error {
+	account.KeepSecrets(next, old)
+	if account.Unkept(next) {
+		return &account.ValidationError{Kind: string(kind), Name: name, Field: "secret", Code: "redacted", Text: "a redacted secret was given and none is stored; give the secret itself"}
+	}
+	return nil
 }
 
 // DeleteRecord implements account.Records.
