@@ -43,6 +43,7 @@ func (a *app) run(args []string) int {
 	root.Flags().BoolP("version", "v", false, "print the version")
 	root.AddCommand(
 		a.serveCmd(),
+		a.portableCmd(),
 		a.startSubsysCmd(),
 		a.checkCmd(),
 		a.loadCmd(),

@@ -74,6 +74,12 @@ func (n *node) start(ctx context.Context) error {
 			return err
 		}
 	}
+	n.accept()
+	return nil
+}
+
+// accept lets clients in.
+func (n *node) accept() {
 	n.failed = make(chan error, len(n.listeners))
 	for _, l := range n.listeners {
 		n.serving.Go(func() {
@@ -83,7 +89,6 @@ func (n *node) start(ctx context.Context) error {
 			}
 		})
 	}
-	return nil
 }
 
 // listen takes the ports.
