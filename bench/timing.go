@@ -93,21 +93,33 @@ func RunTiming(ctx context.Context, e *Env, o TimingOptions) (*Timing, error) {
 		return nil, err
 	}
 	defer s.Stop()
-	known, unknown := newProber(s.Addr, s.User), newProber(s.Addr, "nobody"+randomText(4))
-	defer close(known.end)
-	defer close(unknown.end)
+	nobody := "nobody" + randomText(4)
+	var probers [2]*prober
+	hangUp := func() {
+		for _, p := range probers {
+			if p != nil {
+				close(p.end)
+			}
+		}
+	}
+	defer func() { hangUp() }()
 	var times [2][]float64
-	for i := -5; i < o.Samples; i++ { // a few to warm up
+	const warmUp, perConnection = 5, 100 // a connection has a limit of tries
+	for i := range o.Samples + warmUp {
+		if i%perConnection == 0 {
+			hangUp()
+			probers = [2]*prober{newProber(s.Addr, s.User), newProber(s.Addr, nobody)}
+		}
 		order := []int{0, 1}
 		if rand.IntN(2) == 0 {
 			order = []int{1, 0}
 		}
 		for _, k := range order {
-			d, err := []*prober{known, unknown}[k].sample()
+			d, err := probers[k].sample()
 			if err != nil {
 				return nil, err
 			}
-			if i >= 0 {
+			if i >= warmUp {
 				times[k] = append(times[k], float64(d)/1e6)
 			}
 		}
