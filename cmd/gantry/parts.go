@@ -93,16 +93,8 @@ const recheckWait = time.Minute
 
 func (s *settings) authConfig() (auth.Config, error) {
 	c := auth.Config{Caching: s.DataProvider.PasswordCaching, LocalTime: s.Common.TZ == "local", TOTP: s.MFA.TOTP, Trust: s.trust()}
-	master := s.KMS.Secrets.MasterKey
-	if p := s.KMS.Secrets.MasterKeyPath; p != "" {
-		b, err := os.ReadFile(p)
-		if err != nil {
-			return c, fmt.Errorf("kms.secrets.master_key_path: %w", err)
-		}
-		master = strings.TrimSpace(string(b))
-	}
 	var err error
-	c.Box, err = secret.NewBox(master, secret.Secretbox)
+	c.Box, err = s.KMS.box()
 	return c, err
 }
 
@@ -143,6 +135,10 @@ func (s *settings) openStore(ctx context.Context, hasher *auth.Hasher, readOnly 
 	if hasher != nil {
 		rules.HashPassword = hasher.Hash
 		rules.CheckPassword = s.DataProvider.PasswordValidation.Users.Check
+	}
+	var err error
+	if rules.Box, err = s.KMS.box(); err != nil {
+		return nil, err
 	}
 	store, err := sqlstore.Open(ctx, sqlstore.Config{Path: path, Prefix: s.DataProvider.TablesPrefix, Rules: rules, ReadOnly: readOnly})
 	if err != nil {
@@ -341,4 +337,17 @@ func needRestart(old, fresh *config.Report) []string {
 		}
 	}
 	return out
+}
+
+// box seals and opens secrets under the master key.
+func (k KMS) box() (*secret.Box, error) {
+	master := k.Secrets.MasterKey
+	if p := k.Secrets.MasterKeyPath; p != "" {
+		b, err := os.ReadFile(p)
+		if err != nil {
+			return nil, fmt.Errorf("kms.secrets.master_key_path: %w", err)
+		}
+		master = strings.TrimSpace(string(b))
+	}
+	return secret.NewBox(master, secret.Secretbox)
 }
