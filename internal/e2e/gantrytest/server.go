@@ -5,6 +5,7 @@ package gantrytest
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -216,10 +217,12 @@ func (s *Server) Until(what string, ok func() bool) {
 	}
 }
 
-// Verb runs another verb on the server's directory and gives its exit code and output.
+// Verb runs another verb on the server's directory and gives its exit code, -1 when it did not end in time, and output.
 func (s *Server) Verb(verb string, args ...string) (int, string) {
 	s.t.Helper()
-	cmd := exec.Command(s.o.Bin, append([]string{verb, "-c", s.Dir}, args...)...)
+	ctx, cancel := context.WithTimeout(context.Background(), Wait)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, s.o.Bin, append([]string{verb, "-c", s.Dir}, args...)...)
 	cmd.Env = s.cmd.Env
 	out, err := cmd.CombinedOutput()
 	if cmd.ProcessState == nil {
