@@ -196,8 +196,11 @@ func (c *copier) native(ctx context.Context, n vfs.Copier, src, dst *place) (vfs
 		return vfs.FileInfo{}, err
 	}
 	var was int64
+	var old *unlinking
 	if replaced {
-		was = x.srv.files.counted(dst, st.info)
+		old = x.srv.files.unlink(dst, st.info)
+		defer old.end()
+		was = old.counted
 	}
 	room, err := books.hold(!replaced, i.Size-was)
 	if err != nil {
@@ -213,7 +216,7 @@ func (c *copier) native(ctx context.Context, n vfs.Copier, src, dst *place) (vfs
 	}
 	if replaced {
 		room.spend(0, now.Size-was)
-		x.srv.files.unlinked(dst, st.info)
+		old.done = true
 	} else {
 		room.spend(1, now.Size)
 	}

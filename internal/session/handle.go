@@ -258,15 +258,12 @@ func (h *Handle) truncate(ctx context.Context, size int64) error {
 	if err := h.wr.Truncate(size); err != nil {
 		return err
 	}
-	if h.node != nil && !h.s.srv.files.isGone(h.node) {
-		pl := h.at()
-		i, err := statOpen(ctx, h.wr, &pl)
-		if err != nil {
-			return err
-		}
-		h.room.settle(i.Size, int64(i.Nlink))
+	if h.node == nil {
+		return nil
 	}
-	return nil
+	pl := h.at()
+	_, err := h.s.srv.files.settle(h.node, func() (vfs.FileInfo, error) { return statOpen(ctx, h.wr, &pl) })
+	return err
 }
 
 // Sync has the storage keep what is written.
@@ -421,34 +418,47 @@ func (h *Handle) endUpload(ctx context.Context, wrong error, e *event.Event) err
 // endInPlace closes a file that was written where it stands.
 func (h *Handle) endInPlace(ctx context.Context, wrong error) (vfs.FileInfo, error) {
 	srv := h.s.srv
-	pl := h.at()
-	unlock, err := srv.names.lock(ctx, &pl)
-	if err != nil {
-		h.wr.Abort(ctx)
-		return vfs.FileInfo{}, err
+	var pl place
+	for { // a rename may change the name until its lock is held
+		pl = h.at()
+		unlock, err := srv.names.lock(ctx, &pl)
+		if err != nil {
+			h.wr.Abort(ctx)
+			return vfs.FileInfo{}, err
+		}
+		if now := h.at(); now.name() != pl.name() {
+			unlock()
+			continue
+		}
+		defer unlock()
+		break
 	}
-	defer unlock()
+	var err error
 	cut := errors.Is(wrong, ErrQuota)
 	if cut && h.initialKept() >= 0 && !h.fresh && !h.flags.Truncate {
 		h.wr.Truncate(h.initial) // a resume that met a limit: what was there before stays
 	}
 	h.again()
-	i, serr := h.wr.Stat()
-	if wrong == nil {
-		var ci vfs.FileInfo
-		if ci, err = h.wr.Commit(ctx); err == nil {
+	closeIt := func() (vfs.FileInfo, error) {
+		i, serr := h.wr.Stat()
+		if wrong != nil {
+			err = h.wr.Abort(ctx)
+		} else if ci, cerr := h.wr.Commit(ctx); cerr == nil {
 			i, serr = ci, nil
 		} else {
+			err = cerr
 			h.wr.Abort(ctx)
 		}
+		if serr != nil {
+			i, serr = pl.FS.Stat(ctx, pl.Path)
+		}
+		return i, serr
+	}
+	var i vfs.FileInfo
+	if h.node != nil {
+		i, _ = srv.files.settle(h.node, closeIt)
 	} else {
-		err = h.wr.Abort(ctx)
-	}
-	if serr != nil {
-		i, serr = pl.FS.Stat(ctx, pl.Path)
-	}
-	if serr == nil && h.node != nil && !srv.files.isGone(h.node) {
-		h.room.settle(i.Size, int64(i.Nlink))
+		i, _ = closeIt()
 	}
 	if cut && (h.fresh || h.flags.Truncate) {
 		if now, lerr := pl.FS.Lstat(ctx, pl.Path); lerr == nil && now.Ino == i.Ino && now.Dev == i.Dev && now.Mode.IsRegular() {
@@ -515,8 +525,11 @@ func (h *Handle) publish(ctx context.Context, partial bool) (i vfs.FileInfo, err
 		return i, vfs.ErrIsDir
 	}
 	files, bytes := int64(1), int64(0)
+	var replaced *unlinking
 	if exists && old.Mode.IsRegular() {
-		files, bytes = 0, -srv.files.counted(&pl, old)
+		replaced = srv.files.unlink(&pl, old)
+		defer replaced.end()
+		files, bytes = 0, -replaced.counted
 	}
 	cur, err := h.wr.Stat()
 	if err != nil {
@@ -533,8 +546,8 @@ func (h *Handle) publish(ctx context.Context, partial bool) (i vfs.FileInfo, err
 	}
 	h.books.spend(&h.own, h.heldFile, files, bytes+i.Size)
 	h.heldFile = false
-	if exists {
-		srv.files.unlinked(&pl, old)
+	if replaced != nil {
+		replaced.done = true
 	}
 	return i, nil
 }

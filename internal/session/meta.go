@@ -365,9 +365,8 @@ func (x *Session) resize(ctx context.Context, w vfs.Upload, pl *place, size int6
 		}
 	}
 	err := w.Truncate(size)
-	i, serr := statOpen(ctx, w, pl)
-	if serr == nil && node != nil && !x.srv.files.isGone(node) {
-		node.room.settle(i.Size, int64(i.Nlink))
+	if node != nil {
+		x.srv.files.settle(node, func() (vfs.FileInfo, error) { return statOpen(ctx, w, pl) })
 	}
 	if err != nil {
 		w.Abort(ctx)

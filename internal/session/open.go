@@ -350,7 +350,10 @@ func (h *Handle) openRoom(ctx context.Context, counted int64) error {
 		h.links = int64(i.Nlink)
 		h.node = x.srv.files.open(keyOf(&h.where, i), h.books.t, counted)
 		h.room = &h.node.room
-		h.room.settle(i.Size, h.links)
+		if i, err = x.srv.files.settle(h.node, func() (vfs.FileInfo, error) { return statOpen(ctx, h.wr, &h.where) }); err != nil {
+			x.srv.files.close(h.node)
+			return err
+		}
 		h.room.raise(i.Size)
 	}
 	if h.flags.Size > 0 && h.limit > 0 {

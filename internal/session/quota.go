@@ -203,6 +203,10 @@ type openFile struct {
 	room growth
 	// gone: no name is left, so nothing more of it counts. Guarded by openFiles.mu.
 	gone bool
+
+	// sizing is held from reading the size until it is counted, and from reading what is counted until a name is
+	// gone: the lock of a name is not enough, for a file may be renamed while it is written.
+	sizing sync.Mutex
 }
 
 // openFiles is the table of files being written in place, of all accounts.
@@ -241,6 +245,70 @@ func (o *openFiles) close(f *openFile) {
 	}
 }
 
+// settle counts f at the size that stat gives, unless f has no name any more.
+func (o *openFiles) settle(f *openFile, stat func() (vfs.FileInfo, error)) (vfs.FileInfo, error) {
+	f.sizing.Lock()
+	defer f.sizing.Unlock()
+	i, err := stat()
+	if err == nil && !o.isGone(f) {
+		f.room.settle(i.Size, int64(i.Nlink))
+	}
+	return i, err
+}
+
+// unlinking is a name that is being taken from a file.
+type unlinking struct {
+	table *openFiles
+	f     *openFile // nil: nobody writes to it
+	// counted is how many bytes of the file the counters hold.
+	counted int64
+	last    bool // it is the file's last name
+	done    bool
+}
+
+// unlink begins to take the name pl from the file i, before the storage does: from then on the number of its inode
+// may be that of another file. The count of the file stays as it is until end, which must be called.
+func (o *openFiles) unlink(pl *place, i vfs.FileInfo) *unlinking {
+	u := &unlinking{table: o, counted: i.Size, last: i.Nlink <= 1}
+	key := keyOf(pl, i)
+	o.mu.Lock()
+	u.f = o.m[key]
+	o.mu.Unlock()
+	if u.f == nil || u.f.room.t == nil {
+		u.f = nil
+		return u
+	}
+	u.f.sizing.Lock()
+	u.f.room.t.mu.Lock()
+	u.counted = u.f.room.counted
+	u.f.room.t.mu.Unlock()
+	if u.last {
+		o.mu.Lock()
+		u.f.gone = true
+		if o.m[key] == u.f {
+			delete(o.m, key)
+		}
+		o.mu.Unlock()
+	}
+	return u
+}
+
+// end finishes: the name is gone if done was set, else it stands as before.
+func (u *unlinking) end() {
+	if u.f == nil {
+		return
+	}
+	if u.last && !u.done {
+		u.table.mu.Lock()
+		u.f.gone = false
+		if u.f.refs > 0 {
+			u.table.m[u.f.key] = u.f
+		}
+		u.table.mu.Unlock()
+	}
+	u.f.sizing.Unlock()
+}
+
 func (o *openFiles) isGone(f *openFile) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -258,20 +326,6 @@ func (o *openFiles) counted(pl *place, i vfs.FileInfo) int64 {
 	f.room.t.mu.Lock()
 	defer f.room.t.mu.Unlock()
 	return f.room.counted
-}
-
-// unlinked notes that the name pl of the file i is gone: with the last one, nothing more of it counts.
-func (o *openFiles) unlinked(pl *place, i vfs.FileInfo) {
-	if i.Nlink > 1 {
-		return
-	}
-	key := keyOf(pl, i)
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if f := o.m[key]; f != nil {
-		f.gone = true
-		delete(o.m, key)
-	}
 }
 
 // moved notes a rename, for storages that know files by their path only.

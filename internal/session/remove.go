@@ -88,14 +88,19 @@ func (x *Session) remove(ctx context.Context, v *view, p vfs.Path) error {
 // removeFile removes what i says stands at pl, and counts it, also if it has gone just now. The caller holds
 // the lock of the name.
 func (x *Session) removeFile(ctx context.Context, pl *place, i vfs.FileInfo, books *books) error {
-	size := x.srv.files.counted(pl, i)
+	if !i.Mode.IsRegular() {
+		if err := pl.FS.Remove(ctx, pl.Path); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	u := x.srv.files.unlink(pl, i)
+	defer u.end()
 	if err := pl.FS.Remove(ctx, pl.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if i.Mode.IsRegular() {
-		books.move(-1, -size)
-		x.srv.files.unlinked(pl, i)
-	}
+	u.done = true
+	books.move(-1, -u.counted)
 	return nil
 }
 

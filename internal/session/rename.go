@@ -302,6 +302,11 @@ func (m *move) renamePublished(ctx context.Context, src vfs.FileInfo, books *boo
 	case exists && !m.replace:
 		return fs.ErrExist
 	}
+	var replaced *unlinking
+	if exists && old.Mode.IsRegular() && !(src.Ino != 0 && src.Ino == old.Ino && src.Dev == old.Dev) {
+		replaced = files.unlink(&m.to, old)
+		defer replaced.end()
+	}
 	// A name that was free must still be: without overwrite nothing may be written over by a race.
 	if err := m.from.FS.Rename(ctx, m.from.Path, m.to.Path, m.replace && exists || m.replace && m.v.perms.at(m.to.p.Dir()).has(mayOverwrite)); err != nil {
 		return err
@@ -309,9 +314,9 @@ func (m *move) renamePublished(ctx context.Context, src vfs.FileInfo, books *boo
 	if src.Ino != 0 && src.Ino == old.Ino && src.Dev == old.Dev {
 		return nil // two names of one file: POSIX leaves both
 	}
-	if exists && old.Mode.IsRegular() {
-		books.move(-1, -files.counted(&m.to, old))
-		files.unlinked(&m.to, old)
+	if replaced != nil {
+		replaced.done = true
+		books.move(-1, -replaced.counted)
 	}
 	if src.Mode.IsRegular() {
 		files.moved(&m.from, &m.to, src)
