@@ -75,6 +75,7 @@ func (c *Config) algorithmLists() []algorithmList {
 	// hmac-sha1 is not broken as a MAC, but nothing modern needs it.
 	macs := withoutNames(good.MACs, gossh.HMACSHA1)
 	// DSA has only 1024-bit keys; no configuration brings it back (SSH-5).
+	//lint:ignore SA1019 they are named to be left out
 	never := []string{gossh.InsecureKeyAlgoDSA, gossh.InsecureCertAlgoDSAv01}
 	return []algorithmList{
 		{"host_key_algorithms", c.HostKeyAlgorithms, good.HostKeys, withoutNames(bad.HostKeys, never...)},

@@ -19,13 +19,12 @@ func writeFile(t *testing.T, file, text string) {
 }
 
 func TestFileOfAnotherServerLoadsWithWarningsOnly(t *testing.T) {
-	dir := t.TempDir()
 	sample, err := os.ReadFile("testdata/every-key.json")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"sftpgo.json", "gantry.json"} { // no key may be unknown, so strict works too
-		dir = t.TempDir()
+		dir := t.TempDir()
 		writeFile(t, filepath.Join(dir, name), string(sample))
 		s, err := loadConfig(dir)
 		if err != nil {

@@ -311,11 +311,11 @@ func (l *ledger) settle(ctx context.Context, list []*tally) error {
 	var deltas []account.Delta
 	var of []*tally
 	for _, t := range list {
-		if d, ok := t.owed(); ok {
+		if _, ok := t.owed(); ok {
 			if err := t.known(ctx); err != nil && !errors.Is(err, account.ErrNotFound) {
 				return err
 			}
-			if d, ok = t.owed(); ok {
+			if d, ok := t.owed(); ok {
 				deltas, of = append(deltas, d), append(of, t)
 			}
 		}
