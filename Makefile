@@ -4,7 +4,9 @@ LDFLAGS := -X main.version=$(VERSION)
 FUZZTIME ?= 180s
 BENCH ?= -json bin/bench.json
 
-.PHONY: build run test test-long bench microbench fuzz lint cross
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: build run deps test test-long bench microbench fuzz lint cross
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 
@@ -12,11 +14,29 @@ run: build
 	mkdir -p data
 	./bin/gantry serve -c data $(if $(FIRST_USER),--first-user $(FIRST_USER))
 
-test: lint cross
-	go test -race -timeout 15m ./...
+# The clients that the tests drive, as command:Debian package. Nothing is done when all are there.
+CLIENTS := ssh-keygen:openssh-client sftp:openssh-client scp:openssh-client rclone:rclone lftp:lftp psftp:putty-tools sshfs:sshfs
+deps:
+	@missing=; for c in $(CLIENTS); do command -v $${c%:*} >/dev/null || missing="$$missing $${c#*:}"; done; \
+	{ /usr/bin/python3 -c 'import paramiko' || python3 -c 'import paramiko'; } >/dev/null 2>&1 || missing="$$missing python3-paramiko"; \
+	[ -n "$$missing" ] || exit 0; missing=$$(printf '%s\n' $$missing | sort -u | tr '\n' ' '); \
+	fail() { echo "deps: the tests need these Debian packages, and $$1: $$missing" >&2; exit 1; }; \
+	command -v apt-get >/dev/null || fail "there is no apt-get to install them"; \
+	as=; if [ "$$(id -u)" != 0 ]; then sudo -n true 2>/dev/null || fail "neither root nor sudo may install them"; as=sudo; fi; \
+	echo "deps: installing $$missing"; log=$$(mktemp); \
+	{ $$as apt-get -q update && $$as env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends $$missing; } >$$log 2>&1 || \
+	{ tail -20 $$log >&2; rm -f $$log; fail "apt-get could not install them"; }; rm -f $$log
 
+# With GANTRY_TEST_CLIENTS a client that is not installed is a failure. The accounts are tested on both of the SQLite drivers.
+test: export GANTRY_TEST_CLIENTS = 1
+test: deps lint cross
+	go test -race -timeout 20m ./...
+	CGO_ENABLED=0 go test ./internal/account/...
+
+test-long: export GANTRY_TEST_CLIENTS = 1
 test-long: test
-	go test -race -timeout 60m -count=3 ./...
+	GANTRY_TEST_LONG=1 go test -race -timeout 90m -count=3 $$(go list ./... | grep -v '/internal/e2e$$')
+	GANTRY_TEST_LONG=1 go test -race -timeout 90m -count=1 ./internal/e2e
 	internal/e2e/scp.sh
 	internal/e2e/subsystem.sh
 	internal/e2e/rclone.sh
@@ -41,6 +61,7 @@ fuzz:
 lint:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofmt-ed:"; echo "$$out"; exit 1; fi
 	go vet ./...
+	go run $(STATICCHECK) -checks 'all,-ST*' ./...
 
 # The systems that Gantry must build on, without cgo.
 cross:
