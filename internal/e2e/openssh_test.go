@@ -94,7 +94,7 @@ func TestOpenSSHSFTP(t *testing.T) {
 }
 
 // TestOpenSSHResumes: in upload mode 0 an upload that was cut by killing the client goes on where the file ends, and a
-// cut download too. UPL-2.
+// cut download too.
 func TestOpenSSHResumes(t *testing.T) {
 	sftp := need(t, "sftp", "openssh-client")
 	s, home := serve(t, `{"common":{"upload_mode":0}}`)
@@ -172,7 +172,7 @@ func TestOpenSSHSCP(t *testing.T) {
 }
 
 // TestOpenSSHListsManyFiles: ls -l of 100,000 files names each of them once, and the server does not hold the listing.
-// RES-4.
+// RES-1.
 func TestOpenSSHListsManyFiles(t *testing.T) {
 	need(t, "sftp", "openssh-client")
 	const files = 100_000
