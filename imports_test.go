@@ -22,7 +22,7 @@ var mayImport = map[string]struct {
 	"ssh/sftp":         {[]string{"internal/session", "vfs"}, "a protocol reaches accounts and storage through session alone, and no other protocol"},
 	"internal/session": {[]string{"internal/account", "internal/auth", "internal/event", "internal/guard", "vfs", "cache"}, "protocols call session, never the other way"},
 	"internal/auth":    {[]string{"internal/account", "internal/secret", "internal/event", "cache"}, "who may log in knows no session and no storage"},
-	"internal/event":   {[]string{"internal/account"}, "what happened is told, not done, here"},
+	"internal/event":   {[]string{"internal/account", "internal/event/hook"}, "what happened is told, not done, here"},
 	"internal/convert": {[]string{"internal/account"}, "other servers' files become records, nothing else"},
 	"internal/account": {[]string{"internal/account", "internal/secret"}, "records know no behaviour"},
 	"internal/guard":   {nil, "the gate knows addresses only"},

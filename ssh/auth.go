@@ -73,7 +73,7 @@ func (c *conn) authCallbacks(ctx context.Context, cfg *gossh.ServerConfig) {
 			if c.srv.cfg.PasswordAuthentication && slices.Contains(step.Next, methodPassword) {
 				next.PasswordCallback = password(step)
 			}
-			if c.srv.cfg.interactive() && slices.Contains(step.Next, methodInteractive) {
+			if c.srv.cfg.KeyboardInteractive && slices.Contains(step.Next, methodInteractive) {
 				next.KeyboardInteractiveCallback = interactive(step)
 			}
 			if next.PasswordCallback != nil || next.KeyboardInteractiveCallback != nil {
@@ -90,7 +90,7 @@ func (c *conn) authCallbacks(ctx context.Context, cfg *gossh.ServerConfig) {
 	if c.srv.cfg.PasswordAuthentication {
 		cfg.PasswordCallback = password(nil)
 	}
-	if c.srv.cfg.interactive() {
+	if c.srv.cfg.KeyboardInteractive {
 		cfg.KeyboardInteractiveCallback = interactive(nil)
 	}
 	cfg.PublicKeyCallback = func(m gossh.ConnMetadata, key gossh.PublicKey) (*gossh.Permissions, error) {

@@ -143,10 +143,6 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// interactive reports whether keyboard-interactive is offered. With a hook of its own it is not: the hook
-// does not exist yet, and the built-in dialogue would let in whom the hook refuses (AUTH-5).
-func (c *Config) interactive() bool { return c.KeyboardInteractive && c.KeyboardInteractiveHook == "" }
-
 // Unbuilt names the keys that are set to something other than their default and whose feature does not exist yet.
 func (c *Config) Unbuilt() []string {
 	var out []string
@@ -156,7 +152,6 @@ func (c *Config) Unbuilt() []string {
 		}
 	}
 	note(len(c.Moduli) > 0, "moduli")
-	note(c.KeyboardInteractiveHook != "", "keyboard_interactive_auth_hook")
 	note(c.OPKSSHPath != "", "opkssh_path")
 	note(c.FolderPrefix != "", "folder_prefix")
 	for _, name := range c.EnabledSSHCommands {

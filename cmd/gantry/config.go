@@ -15,6 +15,7 @@ import (
 	"github.com/gantryhq/gantry/internal/account"
 	"github.com/gantryhq/gantry/internal/auth"
 	"github.com/gantryhq/gantry/internal/config"
+	"github.com/gantryhq/gantry/internal/event"
 	"github.com/gantryhq/gantry/internal/event/hook"
 	"github.com/gantryhq/gantry/internal/guard"
 	"github.com/gantryhq/gantry/internal/logs"
@@ -32,6 +33,9 @@ type Config struct {
 	DataProvider DataProvider `json:"data_provider"`
 	KMS          KMS          `json:"kms"`
 	MFA          MFA          `json:"mfa"`
+
+	Command hook.CommandConfig `json:"command"`
+	HTTP    hook.HTTPConfig    `json:"http"`
 }
 
 // KMS is the section of what seals secrets.
@@ -83,6 +87,11 @@ type Common struct {
 	Umask                 string `json:"umask"`          // octal, of the process; empty leaves it
 	ServerVersion         string `json:"server_version"` // "short" hides the version
 	TZ                    string `json:"tz"`             // "local" for access times, else UTC
+
+	Actions            event.ActionsConfig `json:"actions"`
+	StartupHook        string              `json:"startup_hook"`
+	PostConnectHook    string              `json:"post_connect_hook"`
+	PostDisconnectHook string              `json:"post_disconnect_hook"`
 }
 
 // Validate checks the keys that are used here.
@@ -118,7 +127,12 @@ type DataProvider struct {
 	CheckPasswordHook  string `json:"check_password_hook"`
 	CheckPasswordScope int    `json:"check_password_scope"` // bits 1 SSH, 2 FTP, 4 WebDAV; 0 is all
 	ExternalAuthHook   string `json:"external_auth_hook"`
+	ExternalAuthScope  int    `json:"external_auth_scope"` // bits 1 password, 2 public key, 4 keyboard-interactive, 8 TLS certificate; 0 is all
 	PreLoginHook       string `json:"pre_login_hook"`
+	PostLoginHook      string `json:"post_login_hook"`
+	PostLoginScope     int    `json:"post_login_scope"` // 0 all, 1 failed, 2 successful
+
+	Actions event.ProviderConfig `json:"actions"`
 }
 
 // Validate checks the keys that are used here.
@@ -145,15 +159,20 @@ func (d DataProvider) Validate() error {
 		bad("users_base_dir", "must be empty or an absolute path, it is %q", d.UsersBaseDir)
 	}
 	// AUTH-5: logins that a hook should judge are not let in without it.
-	for key, hook := range map[string]string{"external_auth_hook": d.ExternalAuthHook, "pre_login_hook": d.PreLoginHook} {
-		if hook != "" {
-			bad(key, "is not built yet, and without it logins would not be judged as they should; empty it to start")
+	for _, x := range [][2]string{{"external_auth_hook", d.ExternalAuthHook}, {"pre_login_hook", d.PreLoginHook},
+		{"post_login_hook", d.PostLoginHook}, {"check_password_hook", d.CheckPasswordHook}} {
+		if x[1] == "" {
+			continue
+		}
+		if err := hook.Check(x[1]); err != nil {
+			bad(x[0], "%v", err)
 		}
 	}
-	if d.CheckPasswordHook != "" {
-		if err := hook.Check(d.CheckPasswordHook); err != nil {
-			bad("check_password_hook", "%v", err)
-		}
+	if d.ExternalAuthScope < 0 || d.ExternalAuthScope > 15 {
+		bad("external_auth_scope", "must be a sum of 1, 2, 4 and 8, it is %d", d.ExternalAuthScope)
+	}
+	if d.PostLoginScope < 0 || d.PostLoginScope > 2 {
+		bad("post_login_scope", "must be 0, 1 or 2, it is %d", d.PostLoginScope)
 	}
 	if d.CheckPasswordScope < 0 || d.CheckPasswordScope > 7 {
 		bad("check_password_scope", "must be a sum of 1, 2 and 4, it is %d", d.CheckPasswordScope)
@@ -166,10 +185,13 @@ func (d DataProvider) Validate() error {
 
 // defaultConfig has a safe value for every key.
 func defaultConfig() *Config {
+	hooks := hook.DefaultConfig()
 	return &Config{
-		MFA:    MFA{TOTP: auth.DefaultTOTP()},
-		Common: Common{Session: session.DefaultConfig(), MaxPerHostConnections: 20},
-		SFTPD:  ssh.DefaultConfig(),
+		Command: hooks.Command,
+		HTTP:    hooks.HTTP,
+		MFA:     MFA{TOTP: auth.DefaultTOTP()},
+		Common:  Common{Session: session.DefaultConfig(), MaxPerHostConnections: 20},
+		SFTPD:   ssh.DefaultConfig(),
 		DataProvider: DataProvider{
 			Driver: "sqlite", Name: "gantry.db", TrackQuota: session.TrackLimited, NamingRules: account.DefaultRules().Naming,
 			PasswordHashing: auth.DefaultHashConfig(), PasswordCaching: true,
@@ -263,6 +285,7 @@ func (a *app) load(f *flags, fs *pflag.FlagSet) (*settings, error) {
 	for _, key := range s.SFTPD.Unbuilt() {
 		s.report.Warnings = append(s.report.Warnings, "not built yet, so without effect: "+key)
 	}
+	s.report.Warnings = append(s.report.Warnings, s.checkHooks()...)
 	return s, err
 }
 

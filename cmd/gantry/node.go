@@ -35,6 +35,7 @@ type node struct {
 	listeners []net.Listener
 	store     account.Store
 	guard     *guard.Guard
+	hooks     *hooks
 	auth      *auth.Authenticator
 	sessions  *session.Server
 	ssh       *ssh.Server
@@ -75,7 +76,20 @@ func (n *node) start(ctx context.Context) error {
 		}
 	}
 	n.accept()
+	n.tellStartup()
 	return nil
+}
+
+// tellStartup runs startup_hook in the background. The stop of the server interrupts it.
+func (n *node) tellStartup() {
+	ctx, cancel := context.WithCancel(context.Background()) // not the start's, which is over
+	var done sync.WaitGroup
+	done.Go(func() { n.hooks.startup(ctx) })
+	n.later(func(context.Context) error {
+		cancel()
+		done.Wait()
+		return nil
+	})
 }
 
 // accept lets clients in.

@@ -18,7 +18,6 @@ import (
 	"github.com/gantryhq/gantry/internal/auth"
 	"github.com/gantryhq/gantry/internal/config"
 	"github.com/gantryhq/gantry/internal/event"
-	"github.com/gantryhq/gantry/internal/event/hook"
 	"github.com/gantryhq/gantry/internal/guard"
 	"github.com/gantryhq/gantry/internal/secret"
 	"github.com/gantryhq/gantry/internal/session"
@@ -47,15 +46,10 @@ func (n *node) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	hooks, err := hook.New(hook.Config{CommandTimeout: 30 * time.Second, HTTPTimeout: 20 * time.Second})
-	if err != nil {
+	if n.hooks, err = n.newHooks(); err != nil {
 		return err
 	}
-	n.later(func(context.Context) error {
-		hooks.Close()
-		return nil
-	})
-	authConfig.Check = auth.CheckHook{Target: n.s.DataProvider.CheckPasswordHook, Scope: n.s.DataProvider.CheckPasswordScope, Asker: hooks}
+	authConfig.Hooks = n.hooks.auth()
 	authConfig.Editor, _ = n.store.(auth.Editor)
 	authenticator, err := auth.New(authConfig, n.store, hasher, n.log.With("sender", "auth"), nil)
 	if err != nil {
@@ -72,8 +66,10 @@ func (n *node) build(ctx context.Context) error {
 		Counters: n.store,
 		Accounts: merged{n.store},
 		NewFS:    newFS,
-		Sinks:    []event.Sink{event.LogSink(n.log.Logger)},
+		Sinks:    []event.Sink{event.LogSink(n.log.Logger), n.hooks.actions},
 		Log:      n.log.Logger,
+		LoggedIn: n.hooks.loggedIn,
+		Left:     n.hooks.ended,
 	})
 	if err != nil {
 		return err
@@ -84,7 +80,7 @@ func (n *node) build(ctx context.Context) error {
 		defer cancel()
 		n.sessions.Recheck(ctx, ch.Users...) // without names, all
 	})
-	n.ssh, err = ssh.New(n.s.SFTPD, n.sessions, n.guard, n.log.With("sender", "sftpd"))
+	n.ssh, err = ssh.New(n.s.SFTPD, n.sessions, gate{n.guard, n.hooks, account.ProtocolSSH}, n.log.With("sender", "sftpd"))
 	return err
 }
 

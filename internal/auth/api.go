@@ -74,6 +74,7 @@ const (
 	ReasonSecondFactor   = "second factor required"
 	ReasonStore          = "store failed"
 	ReasonSource         = "source failed"
+	ReasonHook           = "refused by a hook"
 	ReasonBusy           = "too many logins"
 	ReasonCanceled       = "canceled"
 )

@@ -45,7 +45,7 @@ type Authenticator struct {
 	loc       *time.Location
 	factors   *factors
 	editor    Editor // or nil
-	checkHook CheckHook
+	hooks     Hooks
 	trust     atomic.Pointer[trust]
 	rehashing sync.Map // user names whose password gets its new hash
 
@@ -75,9 +75,9 @@ func build(cfg Config, store Store, pw Passwords, log *slog.Logger, now func() t
 		now = time.Now
 	}
 	a := &Authenticator{passwords: pw, store: store, log: log, now: now, loc: time.UTC, stop: func() {}}
-	a.editor, a.checkHook = cfg.Editor, cfg.Check
-	if a.checkHook.Target != "" && a.checkHook.Asker == nil {
-		return nil, errors.New("auth: a hook needs who asks it")
+	a.editor, a.hooks = cfg.Editor, cfg.Hooks
+	if err := a.hooks.check(); err != nil {
+		return nil, err
 	}
 	a.factors = &factors{configs: cfg.TOTP, box: cfg.Box, editor: cfg.Editor, steps: map[string]int64{}, wrong: map[any]guesses{}}
 	for i, t := range cfg.TOTP {
@@ -103,6 +103,9 @@ func build(cfg Config, store Store, pw Passwords, log *slog.Logger, now func() t
 		}
 	}
 	a.sources = append([]Source{a.accounts}, more...)
+	if a.hooks.External != "" || a.hooks.PreLogin != "" {
+		a.sources = append([]Source{&loginHooks{a: a, saved: map[string]savedAnswer{}}}, a.sources...)
+	}
 	return a, nil
 }
 
@@ -137,6 +140,7 @@ var (
 const (
 	storeWait  = 5 * time.Second
 	sourceWait = 30 * time.Second
+	hookWait   = 300 * time.Second // more, where a hook has bounds of its own
 )
 
 // Authenticate proves a credential through the ordered chain of sources and Admit. Any doubt is a denial
@@ -151,7 +155,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, t *Attempt) (*Identity
 	}
 	f, err := a.find(ctx, t)
 	if err != nil {
-		if d, ok := errors.AsType[*Denied](err); ok && d.Unknown && t.Method != account.MethodPublicKey {
+		if d, ok := errors.AsType[*Denied](err); ok && (d.Unknown || d.Reason == ReasonHook) && t.Method != account.MethodPublicKey {
 			return nil, a.unknown(ctx, t, d)
 		}
 		return nil, err
@@ -233,7 +237,11 @@ func (a *Authenticator) Admit(u *account.User, t *Attempt) error {
 
 // find asks the sources in order.
 func (a *Authenticator) find(ctx context.Context, t *Attempt) (Found, error) {
-	ctx, cancel := context.WithTimeout(ctx, sourceWait)
+	wait := sourceWait
+	if a.hooks.External != "" || a.hooks.PreLogin != "" {
+		wait += hookWait
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	for _, s := range a.sources {
 		f, err := s.Find(ctx, t)
@@ -284,8 +292,8 @@ func (a *Authenticator) password(ctx context.Context, u *account.User, plain str
 		a.dummy(ctx, u.Username, plain)
 		return deny(ReasonNoPassword, nil)
 	}
-	if a.checkHook.asks(u, t.Protocol) {
-		verify, accepted, err := a.checkHook.ask(ctx, u, plain, t)
+	if a.hooks.checks(u, t.Protocol) {
+		verify, accepted, err := a.hooks.checkPassword(ctx, u, plain, t)
 		if err != nil {
 			a.dummy(ctx, u.Username, plain)
 			if d, ok := errors.AsType[*Denied](err); ok {

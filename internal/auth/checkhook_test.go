@@ -1,13 +1,13 @@
 package auth
 
 import (
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/gantryhq/gantry/internal/account"
 	"github.com/gantryhq/gantry/internal/event/hook"
@@ -30,13 +30,13 @@ ann:SSH:flood) exec /usr/bin/head -c 2000000 /dev/zero;;
 *) echo '{"status":0}';;
 esac
 `), 0o700)
-	r, err := hook.New(hook.Config{CommandTimeout: time.Second, HTTPTimeout: time.Second})
+	r, err := hook.New(quick(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := newWorld(t, user("ann"), user("out", func(u *account.User) { u.Filters.Hooks.CheckPasswordDisabled = true }),
 		user("nothing", func(u *account.User) { u.Password = "" }))
-	w.checkHook = CheckHook{Target: program, Asker: r}
+	w.hooks = Hooks{CheckPassword: program, Asker: r}
 	for plain, reason := range map[string]string{"yes": "", "secret123": "", "wrong123": ReasonPassword, "secret": ReasonSource, "blank": ReasonBlank,
 		"odd": ReasonSource, "nothing": ReasonSource, "fail": ReasonSource, "slow": ReasonSource, "flood": ReasonSource} {
 		v0, d0 := w.pw.counts()
@@ -53,7 +53,7 @@ esac
 	wantReason(t, id, err, "")
 	id, err = w.Authenticate(t.Context(), password("nothing", "yes"))
 	wantReason(t, id, err, ReasonNoPassword)
-	w.checkHook.Scope = 2
+	w.hooks.CheckPasswordScope = 2
 	id, err = w.Authenticate(t.Context(), password("ann", "secret"))
 	wantReason(t, id, err, "")
 
@@ -61,7 +61,7 @@ esac
 	answer := func(rw http.ResponseWriter, req *http.Request) { rw.Write([]byte(`{"status":1}`)) }
 	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) { answer(rw, req) }))
 	defer srv.Close()
-	w.checkHook = CheckHook{Target: srv.URL, Asker: r}
+	w.hooks = Hooks{CheckPassword: srv.URL, Asker: r}
 	id, err = w.Authenticate(t.Context(), password("ann", "any"))
 	wantReason(t, id, err, "")
 	for _, status := range []int{201, 204, 302, 403, 500} {
@@ -72,9 +72,16 @@ esac
 		id, err = w.Authenticate(t.Context(), password("ann", "any"))
 		wantReason(t, id, err, ReasonSource)
 	}
-	w.checkHook.Target = "http://127.0.0.1:1/"
+	w.hooks.CheckPassword = "http://127.0.0.1:1/"
 	id, err = w.Authenticate(t.Context(), password("ann", "any"))
 	wantReason(t, id, err, ReasonSource)
 	http.DefaultClient.CloseIdleConnections()
 	r.Close()
+}
+
+// quick is a configuration whose hooks have a second.
+func quick() hook.Config {
+	c := hook.DefaultConfig()
+	c.Command.Timeout, c.HTTP.Timeout, c.HTTP.RetryMax = 1, 1, 0
+	return c
 }

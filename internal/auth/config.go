@@ -16,7 +16,7 @@ type Config struct {
 	TOTP   []TOTPConfig // mfa.totp
 	Trust  Trust        // whose SSH user certificates are taken
 	Box    *secret.Box  // opens the secrets of second factors; nil opens those without master key
-	Check  CheckHook    // asked about passwords before they are compared
+	Hooks  Hooks        // asked at logins
 	Editor Editor       // stores new hashes and used recovery codes; nil stores none
 }
 

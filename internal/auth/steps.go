@@ -100,6 +100,9 @@ func (a *Authenticator) proveKey(c *compiled, wire []byte, t *Attempt) (string, 
 func (a *Authenticator) proveSecret(ctx context.Context, c *compiled, t *Attempt, id *Identity, proven bool) error {
 	u, plain, code := c.user, t.Password, t.Code
 	interactive := t.Method == account.MethodKeyboardInteractive
+	if interactive && t.Ask != nil && a.hooks.Interactive != "" && t.Protocol == account.ProtocolSSH {
+		return a.interactive(ctx, u, t, id)
+	}
 	second := c.hasFactor(t.Protocol) && (interactive || t.Protocol != account.ProtocolSSH)
 	if !(interactive && t.Prior != nil && second) { // after a key only the code is asked for
 		if interactive && t.Ask != nil {

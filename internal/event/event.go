@@ -66,6 +66,7 @@ type Event struct {
 	Time          time.Time
 	Metadata      map[string]string
 	Err           error
+	Approved      bool // an upload: the hooks that are waited for were asked
 
 	// Of attribute changes; zero elsewhere.
 	Mode         string // octal
@@ -80,4 +81,9 @@ type Event struct {
 type Sink interface {
 	Before(ctx context.Context, e *Event) error
 	After(ctx context.Context, e *Event)
+}
+
+// Approver is a Sink that may refuse an upload that has succeeded: the file is then removed again.
+type Approver interface {
+	Approve(ctx context.Context, e *Event) error
 }

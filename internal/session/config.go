@@ -115,6 +115,10 @@ type Deps struct {
 	Node string
 	// Failed, if set, is told of every failed login and of peers that left without one (the defender).
 	Failed func(Failure)
+	// LoggedIn, if set, is told of every login, also of those that failed; Left of every session's end. They
+	// must not wait.
+	LoggedIn func(Outcome)
+	Left     func(Left)
 }
 
 func (d *Deps) check() error {

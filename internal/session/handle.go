@@ -53,6 +53,8 @@ type Handle struct {
 	over bool         // guarded by io
 	end  sync.Once
 
+	published vfs.FileInfo // owned by end
+
 	mu      sync.Mutex // guards the fields below
 	where   place      // where the file will stand
 	key     pendingKey
@@ -354,6 +356,10 @@ func (h *Handle) finish(ctx context.Context, cause error) error {
 	if wrong == nil {
 		wrong = err
 	}
+	if wrong == nil && h.wr != nil && !h.quiet {
+		err = h.approve(ctx, e)
+		wrong = err
+	}
 	e.Err, e.Complete = wrong, wrong == nil
 	switch {
 	case errors.Is(wrong, ErrQuota), errors.Is(wrong, ErrReadQuota):
@@ -410,7 +416,7 @@ func (h *Handle) endUpload(ctx context.Context, wrong error, e *event.Event) err
 	srv.pendings.drop(key, h)
 	h.closeRoom()
 	h.books.leave()
-	e.FileSize = i.Size
+	e.FileSize, h.published = i.Size, i
 	e.VirtualPath, e.Path = at.p.String(), at.describe().StoragePath
 	return err
 }

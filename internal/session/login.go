@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/gantryhq/gantry/internal/account"
@@ -20,6 +21,23 @@ type Failure struct {
 	Username string // as typed
 	// Unknown: there is no such account. NoAuth: the peer left without trying.
 	Unknown, NoAuth bool
+}
+
+// Outcome is the end of a login, good or not.
+type Outcome struct {
+	Username string // of the account, or as typed
+	Remote   netip.Addr
+	Method   string // as in the records; "no_auth_tried" of a peer that left without trying
+	Protocol string // account.ProtocolSSH, …
+	OK       bool
+}
+
+// Left is a session that has ended.
+type Left struct {
+	Username string
+	Remote   netip.Addr
+	Protocol string // SFTP, SCP, SSH, FTP, …
+	Duration time.Duration
 }
 
 // Attempt is one try to log in. It stands here so that protocols need not know package auth.
@@ -37,6 +55,7 @@ type Login struct {
 	id      *auth.Identity
 	attempt auth.Attempt // without the secret
 	at      time.Time
+	told    *sync.Once // of the first session that it opened
 }
 
 // Username is the account that logged in, which a source may have changed from what the peer typed.
@@ -60,7 +79,7 @@ func (s *Server) Authenticate(ctx context.Context, a *auth.Attempt) (*Login, err
 		}
 		return nil, err
 	}
-	l := &Login{id: id, attempt: *a, at: s.deps.Now()}
+	l := &Login{id: id, attempt: *a, at: s.deps.Now(), told: new(sync.Once)}
 	l.attempt.Password, l.attempt.PublicKey, l.attempt.Code, l.attempt.Ask, l.attempt.Prior = "", nil, "", nil, nil
 	return l, nil
 }
@@ -98,6 +117,9 @@ func (s *Server) failed(ctx context.Context, remote netip.Addr, protocol, userna
 		slog.String("login_type", method),
 		slog.String("protocol", protocol),
 		slog.String("error", event.Text(err.Error())))
+	if s.deps.LoggedIn != nil {
+		s.deps.LoggedIn(Outcome{Username: bound(username), Remote: remote, Method: method, Protocol: protocol})
+	}
 	if s.deps.Failed == nil {
 		return
 	}
@@ -139,6 +161,11 @@ func (s *Server) Open(ctx context.Context, l *Login, c Conn) (*Session, error) {
 		slog.String("client", event.Text(c.Client)),
 		slog.Bool("encrypted", loginProtocol(c.Protocol) == account.ProtocolSSH),
 		slog.String("info", l.id.KeyFingerprint))
+	if s.deps.LoggedIn != nil {
+		l.told.Do(func() {
+			s.deps.LoggedIn(Outcome{Username: x.name, Remote: c.Remote.Addr().Unmap(), Method: l.id.Method, Protocol: loginProtocol(c.Protocol), OK: true})
+		})
+	}
 	return x, nil
 }
 

@@ -118,6 +118,18 @@ func (s *Server) before(ctx context.Context, e *event.Event) error {
 	return nil
 }
 
+// approve gives a finished upload to the sinks that may refuse it still.
+func (s *Server) approve(ctx context.Context, e *event.Event) error {
+	for _, k := range s.deps.Sinks {
+		if a, ok := k.(event.Approver); ok {
+			if err := a.Approve(ctx, e); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func (s *Server) after(ctx context.Context, e *event.Event) {
 	for _, k := range s.deps.Sinks {
 		k.After(ctx, e)

@@ -122,6 +122,9 @@ func (x *Session) finish(cause error) error {
 		err = errors.Join(errs...)
 		x.srv.unregister(x)
 		close(x.ended)
+		if left := x.srv.deps.Left; left != nil {
+			left(Left{x.name, x.conn.Remote.Addr().Unmap(), x.conn.Protocol, x.srv.deps.Now().Sub(x.started)})
+		}
 	})
 	return err
 }
