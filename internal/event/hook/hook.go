@@ -168,21 +168,23 @@ func (r *Runner) run(ctx context.Context, c Call) ([]byte, error) {
 	case err != nil:
 		return nil, fmt.Errorf("hook: %s: %w", c.Target, err)
 	}
-	return out.Bytes(), nil
+	return out.b, nil
 }
 
-// bounded keeps at most maxAnswer bytes; more ends the program.
+// bounded keeps at most maxAnswer bytes; more ends the program. It embeds no buffer: one's ReadFrom would
+// pass the bound by.
 type bounded struct {
-	bytes.Buffer
+	b    []byte
 	over bool
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	if b.Len()+len(p) > maxAnswer {
+	if len(b.b)+len(p) > maxAnswer {
 		b.over = true
 		return 0, errors.New("the answer is too long")
 	}
-	return b.Buffer.Write(p)
+	b.b = append(b.b, p...)
+	return len(p), nil
 }
 
 // lines keeps the beginning of what a program says of errors; the rest is read and forgotten.
