@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"sync"
@@ -16,6 +15,7 @@ import (
 	"github.com/gantryhq/gantry/internal/guard"
 	"github.com/gantryhq/gantry/internal/logs"
 	"github.com/gantryhq/gantry/internal/session"
+	"github.com/gantryhq/gantry/internal/systemd"
 	"github.com/gantryhq/gantry/ssh"
 )
 
@@ -32,6 +32,7 @@ type node struct {
 	f   *serveFlags
 	log *logs.Log
 
+	manager   systemd.Manager
 	listeners []net.Listener
 	store     account.Store
 	guard     *guard.Guard
@@ -103,28 +104,6 @@ func (n *node) accept() {
 			}
 		})
 	}
-}
-
-// listen takes the ports.
-func (n *node) listen(ctx context.Context) error {
-	for i, b := range n.s.SFTPD.Bindings {
-		if !b.IsValid() {
-			continue
-		}
-		l, err := b.Listen(ctx)
-		if err != nil {
-			return fmt.Errorf("sftpd.bindings[%d]: %w", i, err)
-		}
-		n.listeners = append(n.listeners, l)
-		n.later(func(context.Context) error {
-			l.Close() // may be closed already
-			return nil
-		})
-	}
-	if len(n.listeners) == 0 {
-		return errNoService
-	}
-	return nil
 }
 
 // errNoService is a configuration that listens nowhere.

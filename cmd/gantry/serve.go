@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/gantryhq/gantry/internal/logs"
+	"github.com/gantryhq/gantry/internal/systemd"
 )
 
 // serveFlags are those of serve alone.
@@ -104,7 +105,12 @@ func (a *app) serve(ctx context.Context, f *serveFlags, fs *pflag.FlagSet, sig <
 	}
 	log.Info("starting", "sender", "service", "version", buildInfo().String(), "config_dir", s.dir, "config_file", s.report.File)
 
-	n := &node{app: a, s: s, f: f, log: log}
+	n := &node{app: a, s: s, f: f, log: log, manager: systemd.New(a.environ)}
+	told := func(err error) {
+		if err != nil {
+			log.Warn("the service manager was not told", "sender", "service", "error", err)
+		}
+	}
 	if err := n.startUnless(ctx, sig); err != nil {
 		n.stop(0, nil)
 		log.Error("the server did not start", "sender", "service", "error", err)
@@ -112,6 +118,9 @@ func (a *app) serve(ctx context.Context, f *serveFlags, fs *pflag.FlagSet, sig <
 	}
 	log.Info("serving", "sender", "service", "listeners", strings.Join(n.addresses(), " "))
 	n.announce(a.console(f.log))
+	told(n.manager.Ready(n.status()))
+	alive := n.watchdog()
+	defer alive.Stop()
 	if ready != nil {
 		ready(n)
 	}
@@ -120,8 +129,11 @@ func (a *app) serve(ctx context.Context, f *serveFlags, fs *pflag.FlagSet, sig <
 	go watchMemory(watching)
 	for {
 		select {
+		case <-alive.C:
+			told(n.manager.Alive())
 		case err := <-n.failed:
 			log.Error("a listener failed, the server stops", "sender", "service", "error", err)
+			told(n.manager.Stopping())
 			n.stop(0, nil)
 			return err
 		case <-ctx.Done():
@@ -130,13 +142,16 @@ func (a *app) serve(ctx context.Context, f *serveFlags, fs *pflag.FlagSet, sig <
 		case x := <-sig:
 			switch wishOf(x) {
 			case reload:
+				told(n.manager.Reloading())
 				n.reload(fs)
+				told(n.manager.Ready(n.status()))
 			case rotate:
 				if err := log.Rotate(); err != nil {
 					log.Error("the log was not rotated", "sender", "service", "error", err)
 				}
 			default:
 				log.Info("stopping", "sender", "service", "signal", x.String(), "grace_seconds", f.grace)
+				told(n.manager.Stopping())
 				err := n.stop(time.Duration(f.grace)*time.Second, sig)
 				log.Info("stopped", "sender", "service")
 				return err
@@ -175,4 +190,19 @@ func (a *app) console(c logs.Config) *os.File {
 		return a.stderr
 	}
 	return a.stdout
+}
+
+// status is the line that the service manager shows.
+func (n *node) status() string { return "serving " + strings.Join(n.addresses(), " ") }
+
+// watchdog ticks when the service manager expects a sign of life, twice as often as it asks; never without one.
+// The signs come from serve's own loop, so that a stuck server is restarted. Once it stops, its time is the
+// manager's TimeoutStopSec.
+func (n *node) watchdog() *time.Ticker {
+	if d := n.manager.Watchdog(); d > 0 {
+		return time.NewTicker(max(d/2, time.Millisecond))
+	}
+	t := time.NewTicker(time.Hour)
+	t.Stop()
+	return t
 }
