@@ -32,11 +32,15 @@ func (n *node) makeFirstUser(ctx context.Context) error {
 		return fmt.Errorf("--first-user: the name %q %s", name, text)
 	}
 	password := strings.ToLower(rand.Text()) // 26 letters and digits, 128 bits (CRY-1)
+	base := n.s.DataProvider.UsersBaseDir
+	if base == "" {
+		base = filepath.Join(n.s.dir, "users")
+	}
 	u := &account.User{
 		Username:    name,
 		Status:      1,
 		Password:    password,
-		HomeDir:     filepath.Join(n.s.dir, "users", name),
+		HomeDir:     filepath.Join(base, name),
 		Permissions: map[string][]string{"/": {"*"}},
 		Description: "made at the first start",
 	}
