@@ -15,7 +15,7 @@ run: build
 	./bin/gantry serve -c data $(if $(FIRST_USER),--first-user $(FIRST_USER))
 
 # The clients that the tests drive, as command:Debian package. Nothing is done when all are there.
-CLIENTS := ssh-keygen:openssh-client sftp:openssh-client scp:openssh-client rclone:rclone lftp:lftp psftp:putty-tools sshfs:sshfs
+CLIENTS := ssh-keygen:openssh-client sftp:openssh-client scp:openssh-client rclone:rclone lftp:lftp psftp:putty-tools sshfs:sshfs ssh-audit:ssh-audit fail2ban-regex:fail2ban
 deps:
 	@missing=; for c in $(CLIENTS); do command -v $${c%:*} >/dev/null || missing="$$missing $${c#*:}"; done; \
 	{ /usr/bin/python3 -c 'import paramiko' || python3 -c 'import paramiko'; } >/dev/null 2>&1 || missing="$$missing python3-paramiko"; \
@@ -40,6 +40,7 @@ test-long: test
 	internal/e2e/scp.sh
 	internal/e2e/subsystem.sh
 	internal/e2e/rclone.sh
+	$(MAKE) test-packages
 	$(MAKE) fuzz
 
 # Gantry beside the peers that are installed. BENCH holds flags: make bench BENCH='-cases bulk -size 256'
@@ -66,3 +67,25 @@ lint:
 # The systems that Gantry must build on, without cgo.
 cross:
 	@set -e; for os in windows darwin freebsd; do echo "build $$os"; GOOS=$$os CGO_ENABLED=0 go build ./...; done
+
+# Packages for Debian and Fedora with their manual pages, for ARCHES, in bin. They hold the build without cgo.
+NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
+ARCHES ?= amd64 arm64
+PKGVERSION = $(patsubst v%,%,$(if $(findstring .,$(VERSION)),$(VERSION),0.0.0~$(VERSION)))
+.PHONY: packages test-packages
+packages:
+	@rm -rf bin/pkg; mkdir -p bin/pkg/completion bin/pkg/man
+	@test -x bin/nfpm || GOBIN=$(CURDIR)/bin go install $(NFPM)
+	go build -ldflags '$(LDFLAGS)' -o bin/pkg/gantry ./cmd/gantry
+	@./bin/pkg/gantry gen man -d bin/pkg/man && gzip -n9 bin/pkg/man/*.1
+	@./bin/pkg/gantry gen completion bash >bin/pkg/completion/gantry.bash
+	@./bin/pkg/gantry gen completion zsh >bin/pkg/completion/_gantry
+	@./bin/pkg/gantry gen completion fish >bin/pkg/completion/gantry.fish
+	@set -e; for a in $(ARCHES); do \
+	GOARCH=$$a CGO_ENABLED=0 go build -trimpath -ldflags '-s -w $(LDFLAGS)' -o bin/pkg/$$a/gantry ./cmd/gantry; \
+	for f in deb rpm; do sed 's/$${ARCH}/'$$a'/g; s/$${VERSION}/$(PKGVERSION)/g' internal/packaging/nfpm.yaml >bin/pkg/nfpm-$$a.yaml; \
+	./bin/nfpm package -f bin/pkg/nfpm-$$a.yaml -p $$f -t bin/; done; done
+
+# Installs the Debian package in a clean root: needs root and debootstrap.
+test-packages:
+	internal/packaging/test_deb.sh
