@@ -10,6 +10,7 @@ import (
 	"github.com/gantryhq/gantry/ssh/command"
 	"github.com/gantryhq/gantry/ssh/scp"
 	"github.com/gantryhq/gantry/ssh/sftp"
+	"github.com/gantryhq/gantry/vfs"
 )
 
 // backend is what the transport needs of logins and sessions, so that its tests can do without storage.
@@ -92,6 +93,15 @@ func (s *sftpSession) exec(ctx context.Context, rw io.ReadWriteCloser, stderr io
 		return uint32(status)
 	}
 	status := command.Run(ctx, s.Session, words, command.Streams{In: rw, Out: rw, Err: stderr})
+	if status == 0 {
+		var paths []vfs.Path
+		for _, w := range words[1:] {
+			if p, err := vfs.ParsePath(w); err == nil {
+				paths = append(paths, p)
+			}
+		}
+		s.Ran(ctx, words[0], paths...)
+	}
 	log.Debug("command ended", "status", status)
 	return uint32(status)
 }

@@ -213,7 +213,7 @@ func TestActionHooks(t *testing.T) {
 	u.QuotaFiles = 100 // counted
 	s := gantrytest.Start(t, gantrytest.Options{Bin: bin, Dump: oneUser(u), Config: config(t, map[string]any{
 		"common": map[string]any{
-			"actions":      map[string]any{"hook": h.URL + "/fs", "execute_on": []string{"pre-upload", "upload", "pre-delete", "mkdir", "rename", "download"}, "execute_sync": []string{"upload"}},
+			"actions":      map[string]any{"hook": h.URL + "/fs", "execute_on": []string{"pre-upload", "upload", "pre-delete", "mkdir", "rename", "download", "ssh_cmd"}, "execute_sync": []string{"upload"}},
 			"startup_hook": h.URL + "/startup", "post_disconnect_hook": h.URL + "/left",
 		},
 		"data_provider": map[string]any{"post_login_hook": h.URL + "/login"},
@@ -221,7 +221,10 @@ func TestActionHooks(t *testing.T) {
 	file := filepath.Join(local, "file")
 	gantrytest.WriteFile(t, file, "0123456789")
 	sftpBatch(t, s, nil, "put "+file+" file", "mkdir d", "rename file d/moved", "get d/moved "+filepath.Join(local, "back"), "-rm d/moved")
+	out, err := login(t, s, "c", nil, byKey(key.File)...)
+	wantLogin(t, "the command", true, out, err)
 	for _, want := range []map[string]any{
+		{"action": "ssh_cmd", "ssh_cmd": "pwd", "protocol": "SSH", "virtual_path": "/"},
 		{"_": "POST /fs", "action": "upload", "username": "c", "path": filepath.Join(home, "file"), "virtual_path": "/file", "file_size": 10, "fs_provider": 0,
 			"status": 1, "protocol": "SFTP", "ip": "127.0.0.1"},
 		{"action": "pre-upload", "virtual_path": "/file"},
@@ -255,7 +258,7 @@ func TestActionHooks(t *testing.T) {
 		h.deny[action] = deny
 	}
 	set("upload", true)
-	out := sftpBatch(t, s, nil, "-put "+file+" unwanted")
+	out = sftpBatch(t, s, nil, "-put "+file+" unwanted")
 	if _, err := os.Stat(filepath.Join(home, "unwanted")); !os.IsNotExist(err) || !strings.Contains(out, "ermission") {
 		t.Errorf("an upload that its hook refused stays: %v %s", err, out)
 	}
