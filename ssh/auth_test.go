@@ -65,16 +65,3 @@ func TestSecondStepCarriesTheFirst(t *testing.T) {
 		})
 	}
 }
-
-// A hook that does not exist yet must not be passed by.
-func TestQuestionsAreNotOfferedBesideTheirHook(t *testing.T) {
-	s := startServer(t, func(cfg *Config, b *fakeBackend) {
-		cfg.KeyboardInteractiveHook = "/bin/true"
-		b.judge = func(*session.Attempt) (login, error) { return fakeLogin("alice"), nil }
-	})
-	if _, err := s.dial(t, func(cfg *gossh.ClientConfig) {
-		cfg.Auth = []gossh.AuthMethod{gossh.KeyboardInteractive(func(_, _ string, q []string, _ []bool) ([]string, error) { return q, nil })}
-	}); err == nil {
-		t.Error("got in by a dialogue that the hook should lead")
-	}
-}
