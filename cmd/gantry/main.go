@@ -52,6 +52,7 @@ func (a *app) run(args []string) int {
 		a.initProviderCmd(),
 		a.pingCmd(),
 		a.genCmd(),
+		a.serviceCmd(),
 		a.versionCmd(),
 	)
 	root.SetArgs(args)
