@@ -37,6 +37,8 @@ var mayTakeText = map[string]string{
 	"internal/session.Session.Symlink.target":    "a link's text, which may be relative; it is resolved and its rights are asked first",
 	"internal/session.Session.Hash.algo":         "an algorithm",
 	"internal/session.Session.HashBlocks.algo":   "an algorithm",
+	"internal/session.Session.Ran.name":          "a command's name",
+	"internal/session.LocalTree.Close.command":   "a command's name",
 	"internal/session.Accounts.Folder.name":      "a record's name",
 	"internal/session.Accounts.User.name":        "a record's name",
 	"internal/session.Server.Abandoned.tried":    "login methods",

@@ -193,6 +193,11 @@ type (
 	Subber interface {
 		Sub(ctx context.Context, dir Path) (FS, error)
 	}
+	// HostOpener opens a file or directory as the operating system's object, for no more than naming it to the
+	// kernel (O_PATH): a program is confined to it. Where the system cannot, it is ErrUnsupported.
+	HostOpener interface {
+		OpenHost(ctx context.Context, name Path) (*os.File, error)
+	}
 	// Describer says what the storage is, for hooks, locks and checks of identity.
 	Describer interface {
 		Describe(name Path) Description

@@ -119,6 +119,19 @@ func (t *patternTable) filterFor(dir vfs.Path) (*nameFilter, vfs.Path) {
 	}
 }
 
+// within reports whether a rule may concern dir or something below it.
+func (t *patternTable) within(dir vfs.Path) bool {
+	if t == nil {
+		return false
+	}
+	for p := range t.filters {
+		if p.Within(dir) || dir.Within(p) {
+			return true
+		}
+	}
+	return false
+}
+
 // differ reports whether a tree moved from one place to the other may meet other rules.
 func (t *patternTable) differ(from, to vfs.Path) bool {
 	if t == nil {

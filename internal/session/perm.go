@@ -164,6 +164,27 @@ func (t *permTable) at(dir vfs.Path) rights {
 // uniform reports whether one entry rules the whole tree.
 func (t *permTable) uniform() bool { return len(t.exact) == 1 && len(t.globs) == 0 }
 
+// within is what is held everywhere at and below dir.
+func (t *permTable) within(dir vfs.Path) rights {
+	held := t.at(dir)
+	for q, r := range t.exact {
+		if q.Within(dir) {
+			held &= r
+		}
+	}
+	for depth, list := range t.globs {
+		if depth < dir.Depth() {
+			continue
+		}
+		for _, g := range list {
+			if g.leads(dir) {
+				held &= g.held
+			}
+		}
+	}
+	return held
+}
+
 // restrictedWithin reports whether an entry other than ["*"] stands at p or may stand below it.
 func (t *permTable) restrictedWithin(p vfs.Path) bool {
 	for q, r := range t.exact {

@@ -58,6 +58,7 @@ type Session struct {
 	mu      sync.Mutex // guards the fields below
 	closed  bool
 	handles map[*Handle]struct{}
+	trees   map[*LocalTree]struct{} // given to programs
 }
 
 func (x *Session) v() *view { return x.cur.Load() }
@@ -136,6 +137,9 @@ func (x *Session) kill(reason error) {
 		for h := range x.handles {
 			h.x.halt(reason)
 		}
+		for t := range x.trees {
+			t.halt(reason)
+		}
 		x.mu.Unlock()
 		if x.conn.Kill != nil {
 			x.conn.Kill(reason)
@@ -159,6 +163,9 @@ func (x *Session) info() Info {
 	defer x.mu.Unlock()
 	for h := range x.handles {
 		i.Transfers = append(i.Transfers, h.info(now))
+	}
+	for t := range x.trees {
+		i.Transfers = append(i.Transfers, t.info(now))
 	}
 	return i
 }

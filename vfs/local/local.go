@@ -51,6 +51,7 @@ var (
 	_ vfs.Sweeper    = (*FS)(nil)
 	_ vfs.Describer  = (*FS)(nil)
 	_ vfs.Subber     = (*FS)(nil)
+	_ vfs.HostOpener = (*FS)(nil)
 )
 
 // tree is the operating system beneath a root. Paths resolve through links that stay inside. Errors may be
