@@ -5,9 +5,11 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 
 	"github.com/gantryhq/gantry/internal/session"
 	"github.com/gantryhq/gantry/ssh/command"
+	"github.com/gantryhq/gantry/ssh/program"
 	"github.com/gantryhq/gantry/ssh/scp"
 	"github.com/gantryhq/gantry/ssh/sftp"
 	"github.com/gantryhq/gantry/vfs"
@@ -91,6 +93,9 @@ func (s *sftpSession) exec(ctx context.Context, rw io.ReadWriteCloser, stderr io
 		status, err := scp.Serve(ctx, rw, s.Session, words[1:])
 		log.Debug("command ended", "status", status, "err", err)
 		return uint32(status)
+	}
+	if slices.Contains(program.Names(), words[0]) {
+		return uint32(s.srv.programs.Run(ctx, s.Session, words, command.Streams{In: rw, Out: rw, Err: stderr}))
 	}
 	status := command.Run(ctx, s.Session, words, command.Streams{In: rw, Out: rw, Err: stderr})
 	if status == 0 {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/gantryhq/gantry/ssh/command"
+	"github.com/gantryhq/gantry/ssh/program"
 )
 
 // Config is the sftpd section. Relative file names begin at ConfigDir.
@@ -161,7 +162,9 @@ func (c *Config) Unbuilt() []string {
 }
 
 // SSHCommands are the commands that can be enabled.
-func SSHCommands() []string { return append(command.Names(), "scp") }
+func SSHCommands() []string {
+	return append(append(command.Names(), "scp"), program.Names()...)
+}
 
 // commandEnabled reports whether clients may run a command. What is not built is not enabled, whatever is listed.
 func (c *Config) commandEnabled(name string) bool {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/gantryhq/gantry/ssh/sftp"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -17,6 +16,8 @@ import (
 	gossh "golang.org/x/crypto/ssh"
 
 	"github.com/gantryhq/gantry/internal/session"
+	"github.com/gantryhq/gantry/ssh/program"
+	"github.com/gantryhq/gantry/ssh/sftp"
 )
 
 // Gate decides who may connect, before anything is read. release is called when the connection has ended.
@@ -34,8 +35,10 @@ type Server struct {
 	door    *doorway
 	window  windowBudget
 	buffers sftp.Buffers // lent to the SFTP sessions
-	steers  bool
-	version string
+
+	programs *program.Runner
+	steers   bool
+	version  string
 	// now is immutable; tests shorten the waits.
 	grace, patience, keepalive time.Duration
 
@@ -85,7 +88,7 @@ func newServer(cfg Config, b backend, gate Gate, log *slog.Logger) (*Server, err
 	}
 	s := &Server{
 		cfg: cfg, gate: gate, log: log, backend: b,
-		pools: newBuffers(),
+		pools: newBuffers(), programs: program.NewRunner(log),
 		door: &doorway{
 			limit: limit, perSource: cfg.MaxHandshakes,
 			chance: func() int { return rand.IntN(100) }, sources: map[netip.Addr]int{},

@@ -53,6 +53,7 @@ func serve(t *testing.T, config string) (s *gantrytest.Server, home string) {
 
 // program is a client's run: it must end well and in time.
 type program struct {
+	dir   string   // "" is ours
 	env   []string // over ours
 	stdin string
 }
@@ -65,6 +66,7 @@ func (p program) run(t *testing.T, name string, args ...string) string {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(os.Environ(), p.env...)
+	cmd.Dir = p.dir
 	cmd.Stdin = strings.NewReader(p.stdin)
 	cmd.WaitDelay = 5 * time.Second
 	var out, errs bytes.Buffer
