@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,8 +16,10 @@ import (
 
 // Trust says which SSH user certificates are taken.
 type Trust struct {
-	CAKeys  []string // files of authorized_keys lines
-	Revoked string   // file: a JSON list of SHA256 fingerprints of certified keys; "" is none
+	CAKeys []string // files of authorized_keys lines
+	// Revoked is a file: a JSON list of SHA256 fingerprints of certified keys, or a key revocation list of
+	// OpenSSH, which revokes the accounts' own keys too; "" is none.
+	Revoked string
 }
 
 // The bounds of those files.
@@ -29,6 +32,7 @@ const (
 type trust struct {
 	cas     map[string]string // wire form: fingerprint
 	revoked map[string]bool   // by fingerprint
+	krl     *krl              // nil: none
 }
 
 // SetTrust reads the files of t and checks certificates by them from now on, those of live sessions too.
@@ -77,9 +81,15 @@ func readTrust(t Trust) (*trust, error) {
 		if err != nil {
 			return nil, fmt.Errorf("revoked_user_certs_file: %w", err)
 		}
+		if bytes.HasPrefix(data, []byte(krlMagic)) {
+			if out.krl, err = parseKRL(data); err != nil {
+				return nil, fmt.Errorf("revoked_user_certs_file: %s: %w", t.Revoked, err)
+			}
+			return out, nil
+		}
 		var list []string
 		if err := json.Unmarshal(data, &list); err != nil {
-			return nil, fmt.Errorf("revoked_user_certs_file: %s is not a JSON list of fingerprints: %w", t.Revoked, err)
+			return nil, fmt.Errorf("revoked_user_certs_file: %s is neither a JSON list of fingerprints nor a key revocation list: %w", t.Revoked, err)
 		}
 		for i, f := range list {
 			if !strings.HasPrefix(f, "SHA256:") || len(f) != 50 {
@@ -139,8 +149,8 @@ func (t *trust) check(wire []byte, name string, remote netip.Addr, now time.Time
 		return "", fmt.Errorf("certificate: %w", err)
 	}
 	fingerprint := gossh.FingerprintSHA256(cert.Key)
-	if t.revoked[fingerprint] {
-		return "", fmt.Errorf("the certified key %s is revoked", fingerprint)
+	if t.revoked[fingerprint] || t.krl.revokes(cert) {
+		return "", fmt.Errorf("the certificate of the key %s is revoked", fingerprint)
 	}
 	// Who need not touch the token can be logged in by whoever runs code at its owner's.
 	if _, ok := cert.Extensions["no-touch-required"]; ok && strings.HasPrefix(cert.Key.Type(), "sk-") {
@@ -156,6 +166,11 @@ func (t *trust) check(wire []byte, name string, remote netip.Addr, now time.Time
 		}
 	}
 	return fmt.Sprintf("%s %s ID %s (serial %d) CA %s", cert.Type(), fingerprint, cert.KeyId, cert.Serial, ca), nil
+}
+
+// revokesKey reports whether a key in wire form is on the key revocation list.
+func (t *trust) revokesKey(wire []byte) bool {
+	return t.krl != nil && t.krl.revokesKey(wire)
 }
 
 func inSourceAddress(list string, remote netip.Addr) error {

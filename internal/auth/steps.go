@@ -92,6 +92,9 @@ func (a *Authenticator) proveKey(c *compiled, wire []byte, t *Attempt) (string, 
 		return a.trust.Load().check(wire, c.user.Username, t.Remote, a.now())
 	}
 	k, err := c.keys.find(wire, t.Remote, a.now())
+	if err == nil && a.trust.Load().revokesKey(wire) {
+		err = fmt.Errorf("the key %s is revoked", k.fingerprint)
+	}
 	return k.fingerprint, err
 }
 
