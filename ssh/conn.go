@@ -67,7 +67,11 @@ func (c *conn) run() {
 	}
 	defer release()
 	chans, reqs, err := c.handshake(ctx, deadline)
-	if err != nil {
+	switch {
+	case errors.Is(err, errNoWord):
+		s.log.Debug("connection closed", "proto", protocolSSH, "conn", "SSH_"+c.id, "remote", c.remote.Addr(), "err", err)
+		return
+	case err != nil:
 		c.abandon(err)
 		return
 	}

@@ -5,9 +5,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	gossh "golang.org/x/crypto/ssh"
@@ -108,6 +110,9 @@ func parseOffer(b []byte) (*offer, error) {
 	return o, nil
 }
 
+// errNoWord is a peer that went without a word: gantry ping, a load balancer, a scan of ports. No login has failed.
+var errNoWord = errors.New("ssh: the peer left before it said anything")
+
 // lookAhead sends our version line and reads the client's and, with wantOffer, its KEXINIT, which x/crypto
 // will then read again. The offer has only a Version if the client wants to see our KEXINIT first. rtt is
 // what the answer took. The caller has set a deadline.
@@ -155,6 +160,9 @@ func (w *wire) lookAhead(version string, wantOffer bool, deadline time.Time, pat
 		}
 		if known != "" && errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(deadline) {
 			return &offer{Version: known}, 0, nil
+		}
+		if len(buf) == 0 && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) {
+			err = errNoWord
 		}
 		return nil, 0, err
 	}
