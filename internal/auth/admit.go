@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -105,6 +106,8 @@ func (c *compiled) admit(t *Attempt, now time.Time, loc *time.Location) error {
 		return deny(ReasonProtocol, fmt.Errorf("%q is not known", t.Protocol))
 	case slices.Contains(f.DeniedProtocols, t.Protocol):
 		return deny(ReasonProtocol, fmt.Errorf("%s is in denied_protocols", t.Protocol))
+	case t.Protocol == account.ProtocolFTP && f.FTPSecurity == 1 && !t.Secure:
+		return deny(ReasonProtocol, errNeedsTLS)
 	}
 	if err := c.method(t); err != nil {
 		return err
@@ -114,6 +117,8 @@ func (c *compiled) admit(t *Attempt, now time.Time, loc *time.Location) error {
 	}
 	return c.secondFactor(t, now)
 }
+
+var errNeedsTLS = errors.New("ftp_security asks for TLS")
 
 // method refuses login methods that the account denies. A step is not a login: who denies the single methods
 // does not get in by one.

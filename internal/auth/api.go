@@ -26,6 +26,8 @@ type Attempt struct {
 	Local  netip.AddrPort
 	ConnID string
 	Client string
+	// Secure: the connection is encrypted. Protocols that are always so need not say it.
+	Secure bool
 
 	factor bool // the second factor was proven
 }

@@ -61,6 +61,9 @@ type Login struct {
 // Username is the account that logged in, which a source may have changed from what the peer typed.
 func (l *Login) Username() string { return l.id.User.Username }
 
+// NeedsTLS reports whether the account asks FTP for TLS on both channels (ftp_security).
+func (l *Login) NeedsTLS() bool { return l.id.User.Filters.FTPSecurity == 1 }
+
 // Method is how the credential was proven.
 func (l *Login) Method() string { return l.id.Method }
 

@@ -1,0 +1,317 @@
+package ftp
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// source makes one data connection.
+type source interface {
+	open(ctx context.Context) (net.Conn, error)
+	close()
+}
+
+// dropSource forgets what PASV or PORT prepared and frees its port.
+func (c *conn) dropSource() {
+	if c.source != nil {
+		c.source.close()
+		c.source = nil
+	}
+}
+
+// passive waits on a port of its own for one connection of the control peer (FTP-2).
+type passive struct {
+	l    *net.TCPListener
+	peer netip.Addr // invalid: anybody
+	stop *time.Timer
+	once sync.Once
+}
+
+func (p *passive) close() { p.once.Do(func() { p.stop.Stop(); p.l.Close() }) }
+
+func (p *passive) open(ctx context.Context) (net.Conn, error) {
+	defer p.close()
+	defer context.AfterFunc(ctx, p.close)()
+	for {
+		nc, err := p.l.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if !p.peer.IsValid() || addrOf(nc.RemoteAddr()).Addr() == p.peer {
+			return nc, nil
+		}
+		nc.Close() // a stranger: the peer may still come
+	}
+}
+
+// listen opens a port of the range for one transfer, from a random start, on the address that the peer knows.
+func (c *conn) listen() (*passive, uint16, error) {
+	c.dropSource()
+	r := c.srv.cfg.PassivePortRange
+	count := r.End - r.Start + 1
+	if r.Start == 0 {
+		count = 1
+	}
+	ip := net.IP(c.local.Addr().AsSlice())
+	first := rand.IntN(count)
+	for i := range count {
+		port := 0
+		if r.Start != 0 {
+			port = r.Start + (first+i)%count
+		}
+		l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: ip, Port: port, Zone: c.local.Addr().Zone()})
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			c.log.Error("passive port", "err", err)
+			return nil, 0, errNoData
+		}
+		p := &passive{l: l, peer: c.remote.Addr()}
+		if c.b.PassiveConnectionsSecurity == 1 {
+			p.peer = netip.Addr{}
+		}
+		wait := time.Duration(c.srv.cfg.DataTimeout) * time.Second
+		l.SetDeadline(time.Now().Add(wait))
+		p.stop = time.AfterFunc(wait+time.Second, func() { l.Close() }) // a command that never comes
+		c.source = p
+		return p, addrOf(l.Addr()).Port(), nil
+	}
+	return nil, 0, fail(425, "No free passive port")
+}
+
+func (c *conn) pasv(ctx context.Context, _ string) error {
+	if c.epsvAll {
+		return fail(501, "Only EPSV after EPSV ALL")
+	}
+	a, err := c.passiveIP(ctx)
+	if err != nil {
+		return err
+	}
+	_, port, err := c.listen()
+	if err != nil {
+		return err
+	}
+	return c.reply(227, "Entering Passive Mode "+pasvText(a, port))
+}
+
+// passiveIP is the address that PASV names: by the client's network, forced, by name, or the connection's own.
+func (c *conn) passiveIP(ctx context.Context) (netip.Addr, error) {
+	own := c.local.Addr()
+	for _, o := range c.b.overrides {
+		for _, n := range o.nets {
+			if n.Contains(c.remote.Addr()) {
+				if o.ip.IsValid() {
+					return o.ip, nil
+				}
+				if own.Is4() {
+					return own, nil
+				}
+			}
+		}
+	}
+	if a, err := netip.ParseAddr(c.b.ForcePassiveIP); err == nil {
+		return a, nil
+	}
+	if c.b.PassiveHost != "" {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		list, err := net.DefaultResolver.LookupNetIP(ctx, "ip4", c.b.PassiveHost)
+		if err != nil || len(list) == 0 {
+			c.log.Error("passive_host", "host", c.b.PassiveHost, "err", err)
+			return netip.Addr{}, errNoData
+		}
+		return list[0].Unmap(), nil
+	}
+	if !own.Is4() {
+		return netip.Addr{}, fail(425, "Use EPSV over IPv6")
+	}
+	return own, nil
+}
+
+func (c *conn) epsv(_ context.Context, arg string) error {
+	e, err := parseEPSV(arg)
+	if err != nil {
+		return err
+	}
+	if e.all {
+		c.epsvAll = true
+		return c.reply(200, "EPSV ALL ok")
+	}
+	if four := c.local.Addr().Is4(); e.v4 && !four || e.v6 && four {
+		return fail(522, "Network protocol not supported, use ("+map[bool]string{true: "1", false: "2"}[four]+")")
+	}
+	_, port, err := c.listen()
+	if err != nil {
+		return err
+	}
+	return c.reply(229, "Entering Extended Passive Mode (|||"+strconv.Itoa(int(port))+"|)")
+}
+
+// active connects to the control peer.
+type active struct {
+	to   netip.AddrPort
+	from netip.AddrPort
+	wait time.Duration
+}
+
+func (a *active) close() {}
+
+func (a *active) open(ctx context.Context) (net.Conn, error) {
+	d := net.Dialer{Timeout: a.wait, LocalAddr: net.TCPAddrFromAddrPort(a.from)}
+	return d.DialContext(ctx, "tcp", a.to.String())
+}
+
+func (c *conn) port(_ context.Context, arg string) error {
+	a, err := parsePort(arg)
+	if err != nil {
+		return err
+	}
+	return c.activeTo(a, "PORT")
+}
+
+func (c *conn) eprt(_ context.Context, arg string) error {
+	a, err := parseEPRT(arg)
+	if err != nil {
+		return err
+	}
+	return c.activeTo(a, "EPRT")
+}
+
+// activeTo takes the control peer's own address and a port above the system's, nothing else (FTP-1, RFC 2577 3).
+func (c *conn) activeTo(a netip.AddrPort, verb string) error {
+	switch {
+	case c.srv.cfg.DisableActiveMode:
+		return errNoFeature
+	case c.epsvAll:
+		return fail(501, "Only EPSV after EPSV ALL")
+	case a.Addr() != c.remote.Addr() || a.Port() < 1024:
+		c.log.Warn("data connection to a stranger refused", "cmd", verb, "to", a.String())
+		return fail(500, "Illegal "+verb+" command")
+	}
+	c.dropSource()
+	from := netip.AddrPortFrom(c.local.Addr(), 0)
+	if !c.srv.cfg.ActiveTransfersPortNon20 {
+		from = netip.AddrPortFrom(c.local.Addr(), 20)
+	}
+	c.source = &active{to: a, from: from, wait: time.Duration(c.srv.cfg.DataTimeout) * time.Second}
+	return c.reply(200, verb+" command successful")
+}
+
+// link is a data connection: plain, or TLS over a wire that gathers records and knows whether the end was a bare FIN.
+type link struct {
+	net.Conn // what bytes go through
+	wire     *wire
+	tls      *tls.Conn // nil: plain
+	stall    time.Duration
+}
+
+// wire lies under TLS. Its writes are gathered until flush, a 256 KiB chunk in one call.
+type wire struct {
+	net.Conn
+	gather bool
+	buf    []byte
+	fin    bool
+}
+
+func (w *wire) Read(p []byte) (int, error) {
+	n, err := w.Conn.Read(p)
+	if err == io.EOF {
+		w.fin = true
+	}
+	return n, err
+}
+
+func (w *wire) Write(p []byte) (int, error) {
+	if !w.gather {
+		return w.Conn.Write(p)
+	}
+	w.buf = append(w.buf, p...)
+	return len(p), nil
+}
+
+func (w *wire) flush() error {
+	if len(w.buf) == 0 {
+		return nil
+	}
+	_, err := w.Conn.Write(w.buf)
+	w.buf = w.buf[:0]
+	return err
+}
+
+// openData makes the data connection that PASV or PORT prepared.
+func (c *conn) openData(ctx context.Context, src source, private bool) (*link, error) {
+	if src == nil {
+		return nil, fail(425, "Use PASV or EPSV first")
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(c.srv.cfg.DataTimeout)*time.Second)
+	defer cancel()
+	nc, err := src.open(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errNoData, err)
+	}
+	l := &link{Conn: nc, stall: time.Duration(c.srv.cfg.StallTimeout) * time.Second}
+	if !private {
+		return l, nil
+	}
+	l.wire = &wire{Conn: nc}
+	l.tls = tls.Server(l.wire, c.tlsConf)
+	l.Conn = l.tls
+	if err := l.tls.HandshakeContext(ctx); err != nil {
+		nc.Close()
+		return nil, fail(425, "TLS handshake of the data connection failed")
+	}
+	if c.b.TLSSessionReuse == 1 && !l.tls.ConnectionState().DidResume {
+		nc.Close()
+		return nil, fail(522, "The data connection must resume the TLS session of the control connection") // FTP-4
+	}
+	l.wire.gather = true
+	return l, nil
+}
+
+func (l *link) Read(p []byte) (int, error) {
+	l.Conn.SetReadDeadline(time.Now().Add(l.stall))
+	n, err := l.Conn.Read(p)
+	if err == io.EOF && l.wire != nil && l.wire.fin {
+		err = errTruncated
+	}
+	return n, err
+}
+
+func (l *link) Write(p []byte) (int, error) {
+	l.Conn.SetWriteDeadline(time.Now().Add(l.stall))
+	n, err := l.Conn.Write(p)
+	if err == nil && l.wire != nil {
+		err = l.wire.flush()
+	}
+	return n, err
+}
+
+// finish ends what was sent in order: TLS says goodbye before TCP does.
+func (l *link) finish() error {
+	var err error
+	if l.tls != nil {
+		l.wire.gather = false
+		l.tls.SetWriteDeadline(time.Now().Add(l.stall))
+		err = l.tls.CloseWrite()
+	}
+	return errors.Join(err, ignoreClosed(l.Conn.Close()))
+}
+
+func ignoreClosed(err error) error {
+	if err != nil && (errors.Is(err, net.ErrClosed) || strings.Contains(err.Error(), "close_notify")) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,169 @@
+package ftp
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/gantryhq/gantry/internal/session"
+)
+
+func randomText() string { return rand.Text() }
+
+func isEOF(err error) bool { return errors.Is(err, io.EOF) }
+
+// userCmd answers every name alike (AUTH-4).
+func (c *conn) userCmd(_ context.Context, arg string) error {
+	switch {
+	case c.s != nil:
+		return fail(503, "Already logged in; REIN first")
+	case c.b.TLSMode == 1 && !c.secure:
+		return fail(530, "TLS is required: AUTH TLS first")
+	}
+	c.user = arg
+	return c.reply(331, "Password, please")
+}
+
+// failDelay is the time after a failed login before the next command is read (RFC 2577 5).
+const failDelay = time.Second
+
+func (c *conn) pass(ctx context.Context, arg string) error {
+	if c.s != nil || c.user == "" {
+		return fail(503, "USER first")
+	}
+	user := c.user
+	c.user = ""
+	a := &session.Attempt{
+		Protocol: protocol, Method: "password", Username: user, Password: arg, Secure: c.secure,
+		Remote: c.remote.Addr(), Local: c.local, ConnID: c.id, Client: c.client,
+	}
+	c.tries++
+	l, err := c.srv.sessions.Authenticate(ctx, a)
+	if err == nil && l == nil {
+		err = errors.New("ftp: no answer") // AUTH-5
+	}
+	if err != nil {
+		c.log.Debug("login refused", "err", err)
+		select {
+		case <-time.After(failDelay):
+		case <-ctx.Done():
+		}
+		if err := c.reply(530, "Login incorrect"); err != nil {
+			return err
+		}
+		if c.tries >= maxTries {
+			c.quit = true
+		}
+		return nil
+	}
+	s, err := c.srv.sessions.Open(c.ctx, l, c.describe())
+	if err != nil {
+		c.log.Warn("session refused", "user", user, "err", err)
+		c.quit = true
+		return c.reply(530, "Login not possible now")
+	}
+	c.login, c.s = l, s
+	c.start = s.StartDir()
+	c.cwd = c.start
+	c.log = c.log.With("user", l.Username())
+	return c.reply(230, "Logged in")
+}
+
+func (c *conn) acct(context.Context, string) error { return c.reply(202, "ACCT is not needed") }
+
+// rein ends the login; TLS stays (RFC 4217 13).
+func (c *conn) rein(context.Context, string) error {
+	c.dropSource()
+	c.s.Close()
+	n := newConn(c.srv, c.b, c.nc)
+	c.s, c.login, c.user, c.ascii, c.epsvAll = nil, nil, "", false, false
+	c.from, c.copyFrom, c.facts, c.hash = nil, nil, n.facts, n.hash
+	c.cwd, c.start = n.cwd, n.start
+	n.cancel(nil)
+	c.id, c.begun, c.log = n.id, n.begun, n.log
+	return c.reply(220, "Ready for another user")
+}
+
+func (c *conn) quitCmd(context.Context, string) error {
+	c.quit = true
+	return c.reply(221, "Goodbye")
+}
+
+// host takes any name before the login: there is one tree (RFC 7151 3.3).
+func (c *conn) host(context.Context, string) error {
+	if c.s != nil || c.user != "" {
+		return fail(503, "HOST comes before USER")
+	}
+	return c.reply(220, "Host accepted")
+}
+
+func (c *conn) auth(_ context.Context, arg string) error {
+	switch strings.ToUpper(strings.TrimSpace(arg)) {
+	case "TLS", "TLS-C", "SSL", "TLS-P":
+	default:
+		return fail(504, "Unknown mechanism; use TLS")
+	}
+	if c.secure {
+		return fail(503, "TLS is there already")
+	}
+	if c.s != nil {
+		return fail(503, "AUTH comes before the login")
+	}
+	if c.in.pending() {
+		// What was sent in clear behind AUTH could be anybody's (FTP-3).
+		c.log.Warn("commands behind AUTH TLS refused")
+		c.quit = true
+		return c.reply(421, "Commands behind AUTH TLS")
+	}
+	if err := c.reply(234, "AUTH command ok, starting TLS"); err != nil {
+		return err
+	}
+	c.user, c.pbsz, c.private = "", false, false
+	if err := c.startTLS(); err != nil {
+		c.log.Debug("no TLS", "err", err)
+		c.quit = true
+		c.cancel(err)
+	}
+	return nil
+}
+
+func (c *conn) pbszCmd(_ context.Context, arg string) error {
+	if !c.secure {
+		return fail(503, "AUTH TLS first")
+	}
+	if _, err := decimal(arg, 10, 1<<32-1); err != nil {
+		return err
+	}
+	c.pbsz = true
+	return c.reply(200, "PBSZ=0")
+}
+
+func (c *conn) prot(_ context.Context, arg string) error {
+	switch {
+	case !c.secure:
+		return fail(503, "AUTH TLS first")
+	case !c.pbsz:
+		return fail(503, "PBSZ first")
+	}
+	switch strings.ToUpper(strings.TrimSpace(arg)) {
+	case "P":
+		c.private = true
+	case "C":
+		if c.mustBePrivate() {
+			return fail(534, "Data connections must be private")
+		}
+		c.private = false
+	case "S", "E":
+		return fail(536, "Not with TLS")
+	default:
+		return errParameter
+	}
+	return c.reply(200, "Protection level set")
+}
+
+func (c *conn) ccc(context.Context, string) error {
+	return fail(533, "The control connection stays protected")
+}
