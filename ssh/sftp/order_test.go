@@ -70,7 +70,9 @@ func TestSlowRequestKeepsTheOrderOfItsHandle(t *testing.T) {
 		t.Errorf("another file reads %q", got)
 	}
 	close(g["sync"].let)
-	if got := c.order(5); !slices.Equal(got, ids[1:6]) {
+	got := c.order(5)
+	slices.Sort(got[2:4]) // the read and the fstat change nothing: they run side by side
+	if !slices.Equal(got, ids[1:6]) {
 		t.Errorf("replies in the order %v, want %v", got, ids[1:6])
 	}
 	for i, want := range []string{3: "later"} {
