@@ -5,10 +5,15 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/gantryhq/gantry/internal/account"
@@ -443,4 +448,121 @@ func TestProgramsCannotLeaveTheirTree(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestProgramsAreBounded: the quota and the transfer limit stop a program, the client is told why, and what is left is
+// counted. QUOTA-1
+func TestProgramsAreBounded(t *testing.T) {
+	s, home := servePrograms(t, func(u *account.User) { u.QuotaSize, u.DownloadDataTransfer = 4<<20, 2 })
+	local := t.TempDir()
+	big := filepath.Join(local, "big")
+	randomFile(t, big, 6<<20, rand.NewChaCha8([32]byte{9}))
+	small := filepath.Join(local, "small")
+	randomFile(t, small, 3<<20, rand.NewChaCha8([32]byte{8}))
+	ssh := sshCommand(s)
+	ended := 0
+	over := func() { // what a program held is given back
+		t.Helper()
+		ended++
+		s.Until("the program has ended", func() bool {
+			n := 0
+			for _, m := range s.Log() {
+				if m["message"] == "program ended" {
+					n++
+				}
+			}
+			return n >= ended
+		})
+	}
+	if code, out := exitOf(t, nil, "rsync", "-e", ssh, big, "c@127.0.0.1:/big"); code == 0 || !strings.Contains(out, "quota exceeded") {
+		t.Errorf("6 MiB into 4: code %d\n%s", code, out)
+	}
+	over()
+	if left, _ := os.ReadDir(home); len(left) != 0 {
+		t.Errorf("the refused upload left %v", left)
+	}
+	program{}.run(t, "rsync", "-e", ssh, small, "c@127.0.0.1:/small")
+	over()
+	if code, out := exitOf(t, nil, "rsync", "-e", ssh, "c@127.0.0.1:/small", filepath.Join(local, "back")); code == 0 || !strings.Contains(out, "download limit reached") {
+		t.Errorf("3 MiB with a limit of 2: code %d\n%s", code, out)
+	}
+	over()
+	// Bytes that grow on the way: the size of a file is bounded too.
+	zeros := filepath.Join(local, "zeros")
+	if err := os.WriteFile(zeros, make([]byte, 8<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if code, out := exitOf(t, nil, "rsync", "-z", "-e", ssh, zeros, "c@127.0.0.1:/zeros"); code == 0 {
+		t.Errorf("8 MiB of zeros in 1: code %d\n%s", code, out)
+	}
+	s.Stop(15)
+	files, size := used(t, s.Dump(), "c")
+	if wantFiles, wantSize := onDisk(t, home); files != wantFiles || size != wantSize || size > 4<<20 {
+		t.Errorf("the counters say %d files of %d bytes, there are %d of %d", files, size, wantFiles, wantSize)
+	}
+}
+
+// children are the processes that a process has started.
+func children(pid int) []string {
+	var out []string
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range stats {
+		data, _ := os.ReadFile(file)
+		_, rest, _ := strings.Cut(string(data), ") ")
+		if f := strings.Fields(rest); len(f) > 1 && f[1] == strconv.Itoa(pid) && f[0] != "Z" {
+			out = append(out, filepath.Base(filepath.Dir(file)))
+		}
+	}
+	return out
+}
+
+// TestProgramsEndWithTheirClient: the process ends when the client goes, and when the server is killed. RES-1
+func TestProgramsEndWithTheirClient(t *testing.T) {
+	s, home := servePrograms(t)
+	bareIn(t, home, "repo.git")
+	start := func(line string) (*exec.Cmd, io.Closer, []string) {
+		cmd := exec.Command("ssh", append(sshFlags(), "-p", s.Port(), "c@127.0.0.1", line)...)
+		in, err := cmd.StdinPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+		var pids []string
+		s.Until("the program runs", func() bool { pids = children(s.PID); return len(pids) > 0 })
+		return cmd, in, pids
+	}
+	for _, line := range []string{"rsync --server -re.iLsfxCIvu . /new", "git-receive-pack /repo.git"} {
+		client, _, pids := start(line)
+		t.Logf("%s runs as %v", line, pids)
+		status, err := os.ReadFile("/proc/" + pids[0] + "/status")
+		if err != nil || !strings.Contains(string(status), "NoNewPrivs:\t1") || os.Geteuid() == 0 && !strings.Contains(string(status), fmt.Sprintf("Uid:\t%d\t%[1]d\t%[1]d", programsUID)) {
+			t.Errorf("%s: %v\n%s", line, err, status)
+		}
+		client.Process.Kill()
+		s.Until("the program ends with its client", func() bool { return len(children(s.PID)) == 0 })
+	}
+	_, _, pids := start("git-receive-pack /repo.git")
+	s.Stop(syscall.SIGKILL)
+	s.Until("the program ends with the server", func() bool {
+		_, err := os.Stat("/proc/" + pids[0])
+		if err == nil {
+			data, _ := os.ReadFile("/proc/" + pids[0] + "/stat")
+			return strings.Contains(string(data), ") Z ")
+		}
+		return true
+	})
+}
+
+// TestProgramsDoNotRunAsRoot: without a uid of its own an account of a server that is root has no programs.
+func TestProgramsDoNotRunAsRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("not root")
+	}
+	s, _ := servePrograms(t, func(u *account.User) { u.UID, u.GID = 0, 0 })
+	if code, out := exitOf(t, nil, "rsync", "-r", "-e", sshCommand(s), t.TempDir()+"/", "c@127.0.0.1:/"); code == 0 || !strings.Contains(out, "needs a uid") {
+		t.Errorf("code %d\n%s", code, out)
+	}
 }

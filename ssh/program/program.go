@@ -43,6 +43,10 @@ func NewRunner(log *slog.Logger) *Runner {
 // Run runs one command to its end, or that of ctx, and gives its exit status. words is the split line, its first
 // one of Names. What went wrong stands on std.Err. A read of std.In may be left behind: it ends with the channel.
 func (r *Runner) Run(ctx context.Context, s *session.Session, words []string, std command.Streams) int {
+	var once sync.Once
+	tell := func(err error) {
+		once.Do(func() { fmt.Fprintf(std.Err, "%s: %s\n", words[0], explain(err)) })
+	}
 	j, err := plan(ctx, s, words)
 	if err == nil {
 		select {
@@ -54,7 +58,7 @@ func (r *Runner) Run(ctx context.Context, s *session.Session, words []string, st
 	}
 	code := 1
 	if err == nil {
-		j.stderr = &saying{to: std.Err, left: maxStderr}
+		j.tell, j.stderr = tell, &saying{to: std.Err, left: maxStderr}
 		code, err = j.run(ctx, std)
 	}
 	if j != nil && !j.started {
@@ -70,7 +74,7 @@ func (r *Runner) Run(ctx context.Context, s *session.Session, words []string, st
 		}
 	}
 	if err != nil {
-		fmt.Fprintf(std.Err, "%s: %s\n", words[0], explain(err))
+		tell(err)
 	}
 	said := ""
 	if j != nil && j.stderr != nil {
@@ -90,6 +94,7 @@ type job struct {
 	links   bool // it may make symbolic links
 	started bool
 	stderr  *saying
+	tell    func(error) // tells the client, the first time; any goroutine
 }
 
 // Errors that have a text of their own for the client.

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -20,12 +21,16 @@ import (
 // chunk is how much is passed on at a time, in bytes.
 const chunk = 64 << 10
 
+// endWait is how long a program that is to end has for it.
+const endWait = 2 * time.Second
+
 // process is a running program.
 type process struct {
 	tree interface {
 		Pass(n int, fromClient bool) error
 	}
-	in, out, errs *os.File // our ends of its standard streams
+	in, out, errs *os.File    // our ends of its standard streams
+	tell          func(error) // tells the client, the first time
 
 	mu     sync.Mutex // guards what follows
 	pid    int        // of the process and its group; 0 when there is none to be killed
@@ -50,7 +55,7 @@ func (j *job) run(ctx context.Context, std command.Streams) (int, error) {
 		return 1, err
 	}
 	defer c.close()
-	p := &process{tree: j.tree}
+	p := &process{tree: j.tree, tell: j.tell}
 	theirs, err := p.pipes()
 	if err != nil {
 		return 1, err
@@ -80,7 +85,12 @@ func (j *job) run(ctx context.Context, std command.Streams) (int, error) {
 			started <- err
 			return
 		}
-		j.limit(cmd.Process.Pid)
+		if err := j.limit(cmd.Process.Pid, cred); err != nil {
+			cmd.Process.Kill()
+			cmd.Wait()
+			started <- err
+			return
+		}
 		p.mu.Lock()
 		p.pid = cmd.Process.Pid
 		p.mu.Unlock()
@@ -123,17 +133,48 @@ func (j *job) credential() (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 }
 
-// limit bounds what the process may use, before the first byte of the client reaches it.
-func (j *job) limit(pid int) {
-	set := func(what int, max uint64) { unix.Prlimit(pid, what, &unix.Rlimit{Cur: max, Max: max}, nil) }
-	set(unix.RLIMIT_CORE, 0)
+// limit bounds what the process may use, before the first byte of the client reaches it. The calling thread is
+// locked to its goroutine.
+func (j *job) limit(pid int, cred *syscall.Credential) error {
+	prlimit(pid, unix.RLIMIT_CORE, 0, cred) // a comfort
 	largest := j.tree.Single
 	if j.tree.Room > 0 && (largest == 0 || j.tree.Room < largest) {
 		largest = j.tree.Room
 	}
-	if largest > 0 {
-		set(unix.RLIMIT_FSIZE, uint64(largest))
+	if largest <= 0 {
+		return nil
 	}
+	if err := prlimit(pid, unix.RLIMIT_FSIZE, uint64(largest), cred); err != nil {
+		return fmt.Errorf("limit the size of files: %w", err)
+	}
+	return nil
+}
+
+// prlimit sets a limit of a process. Root without CAP_SYS_RESOURCE, as containers have it, may do so where its real
+// ids are the process's: this thread's are, for the time of the call. They are set by bare system calls, which
+// leave the other threads alone.
+func prlimit(pid, what int, max uint64, cred *syscall.Credential) error {
+	set := func() error { return unix.Prlimit(pid, what, &unix.Rlimit{Cur: max, Max: max}, nil) }
+	err := set()
+	if !errors.Is(err, unix.EPERM) || cred == nil {
+		return err
+	}
+	const same = ^uintptr(0)
+	real := func(uid, gid uintptr) error {
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, gid, same, same); errno != 0 {
+			return errno
+		}
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uid, same, same); errno != 0 {
+			return errno
+		}
+		return nil
+	}
+	uid, gid := uintptr(os.Getuid()), uintptr(os.Getgid())
+	if err := real(uintptr(cred.Uid), uintptr(cred.Gid)); err != nil {
+		return err
+	}
+	err = set()
+	return errors.Join(err, real(uid, gid))
 }
 
 // pipes makes the three streams and gives the process's ends.
@@ -182,16 +223,30 @@ func (p *process) wait(cmd *exec.Cmd) int {
 	return code
 }
 
-// kill ends the process and all that it started.
+// fail tells the client why, before it sees its program end, and ends the process.
+func (p *process) fail(reason error) {
+	p.tell(reason)
+	p.kill(reason)
+}
+
+// kill ends the process and all that it started. It has endWait to take away its temporary files and locks.
 func (p *process) kill(reason error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.reason == nil && p.pid != 0 {
-		p.reason = reason
+	if p.pid == 0 || p.reason != nil {
+		return
 	}
-	if p.pid != 0 {
-		syscall.Kill(-p.pid, syscall.SIGKILL)
+	if p.reason = reason; reason == nil {
+		p.reason = context.Canceled
 	}
+	syscall.Kill(-p.pid, syscall.SIGTERM)
+	time.AfterFunc(endWait, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.pid != 0 {
+			syscall.Kill(-p.pid, syscall.SIGKILL)
+		}
+	})
 }
 
 // pumpIn gives the process what the client sends.
@@ -201,7 +256,7 @@ func (p *process) pumpIn(from io.Reader) {
 		n, err := from.Read(buf)
 		if n > 0 {
 			if perr := p.tree.Pass(n, true); perr != nil {
-				p.kill(perr)
+				p.fail(perr)
 				return
 			}
 			if _, werr := p.in.Write(buf[:n]); werr != nil {
@@ -229,7 +284,7 @@ func (p *process) pump(to io.Writer, from *os.File, isErr bool) {
 				_, perr = to.Write(buf[:n])
 			}
 			if perr != nil {
-				p.kill(perr)
+				p.fail(perr)
 				io.Copy(io.Discard, from)
 				return
 			}
