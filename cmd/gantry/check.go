@@ -97,6 +97,23 @@ func checkPorts(ctx context.Context, s *settings) (notes []string, err error) {
 			errs = append(errs, fmt.Errorf("sftpd.bindings[%d]: %w", i, err))
 		}
 	}
+	for i, b := range s.FTPD.Bindings {
+		if !b.IsValid() {
+			continue
+		}
+		any = true
+		addr := net.JoinHostPort(b.Address, strconv.Itoa(b.Port))
+		l, err := b.Listen(ctx)
+		switch {
+		case err == nil:
+			l.Close()
+			notes = append(notes, "port: "+addr+" is free")
+		case isInUse(err):
+			notes = append(notes, "port: "+addr+" is in use now, by this server if it is running")
+		default:
+			errs = append(errs, fmt.Errorf("ftpd.bindings[%d]: %w", i, err))
+		}
+	}
 	if !any {
 		errs = append(errs, errNoService)
 	}

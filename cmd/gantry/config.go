@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/gantryhq/gantry/ftp"
 	"github.com/gantryhq/gantry/internal/account"
 	"github.com/gantryhq/gantry/internal/auth"
 	"github.com/gantryhq/gantry/internal/config"
@@ -30,6 +31,7 @@ var prefixes = []string{"GANTRY", "SFTPGO"}
 type Config struct {
 	Common       Common       `json:"common"`
 	SFTPD        ssh.Config   `json:"sftpd"`
+	FTPD         ftp.Config   `json:"ftpd"`
 	DataProvider DataProvider `json:"data_provider"`
 	KMS          KMS          `json:"kms"`
 	MFA          MFA          `json:"mfa"`
@@ -192,6 +194,7 @@ func defaultConfig() *Config {
 		MFA:     MFA{TOTP: auth.DefaultTOTP()},
 		Common:  Common{Session: session.DefaultConfig(), MaxPerHostConnections: 20},
 		SFTPD:   ssh.DefaultConfig(),
+		FTPD:    ftp.DefaultConfig(),
 		DataProvider: DataProvider{
 			Driver: "sqlite", Name: "gantry.db", TrackQuota: session.TrackLimited, NamingRules: account.DefaultRules().Naming,
 			PasswordHashing: auth.DefaultHashConfig(), PasswordCaching: true,
@@ -277,12 +280,14 @@ func (a *app) load(f *flags, fs *pflag.FlagSet) (*settings, error) {
 	}
 	s := &settings{Config: defaultConfig(), flags: f, dir: dir}
 	s.SFTPD.ConfigDir, s.SFTPD.Version = dir, version
+	s.FTPD.ConfigDir, s.FTPD.Version = dir, version
 	s.report, err = config.Load(s.Config, config.Options{
 		Dir: dir, File: f.file, SearchDirs: searchDirs(a.home()), Names: []string{"gantry", "sftpgo"},
 		Prefixes: prefixes, Environ: a.environ, Plain: plainVariables, Known: knownKeys(),
 	})
 	s.SFTPD.ShortVersion = s.Common.ServerVersion == "short"
-	for _, key := range s.SFTPD.Unbuilt() {
+	s.FTPD.ShortVersion = s.SFTPD.ShortVersion
+	for _, key := range append(s.SFTPD.Unbuilt(), s.FTPD.Unbuilt()...) {
 		s.report.Warnings = append(s.report.Warnings, "not built yet, so without effect: "+key)
 	}
 	s.report.Warnings = append(s.report.Warnings, s.checkHooks()...)

@@ -42,8 +42,33 @@ func (n *node) listen(ctx context.Context) error {
 			return err
 		}
 	}
-	if len(n.listeners) == 0 {
+	if len(n.listeners)+len(n.ftpDoors) == 0 {
 		return errNoService
+	}
+	return nil
+}
+
+// ftpDoor is a listener of an FTP binding.
+type ftpDoor struct {
+	net.Listener
+	index int
+}
+
+// listenFTP takes the ports of the FTP server, always by itself: sockets that are passed in are SFTP's.
+func (n *node) listenFTP(ctx context.Context) error {
+	for i, b := range n.s.FTPD.Bindings {
+		if !b.IsValid() {
+			continue
+		}
+		l, err := b.Listen(ctx)
+		if err != nil {
+			return fmt.Errorf("ftpd.bindings[%d]: %w", i, err)
+		}
+		n.ftpDoors = append(n.ftpDoors, ftpDoor{l, i})
+		n.later(func(context.Context) error {
+			l.Close() // may be closed already
+			return nil
+		})
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/gantryhq/gantry/ftp"
 	"github.com/gantryhq/gantry/internal/account"
 	"github.com/gantryhq/gantry/internal/auth"
 	"github.com/gantryhq/gantry/internal/guard"
@@ -40,6 +41,8 @@ type node struct {
 	auth      *auth.Authenticator
 	sessions  *session.Server
 	ssh       *ssh.Server
+	ftp       *ftp.Server
+	ftpDoors  []ftpDoor
 	undo      []func(ctx context.Context) error // ends what was started, last first
 
 	serving sync.WaitGroup // one for each listener
@@ -51,6 +54,9 @@ type node struct {
 // start builds the parts and serves. What was started is ended by stop, also after an error. Ports are taken
 // first and connections accepted last, so that a start that cannot succeed leaves the accounts as they were.
 func (n *node) start(ctx context.Context) error {
+	if err := n.listenFTP(ctx); err != nil {
+		return err
+	}
 	if err := n.listen(ctx); err != nil {
 		return err
 	}
@@ -95,7 +101,7 @@ func (n *node) tellStartup() {
 
 // accept lets clients in.
 func (n *node) accept() {
-	n.failed = make(chan error, len(n.listeners))
+	n.failed = make(chan error, len(n.listeners)+len(n.ftpDoors))
 	for _, l := range n.listeners {
 		n.serving.Go(func() {
 			// Ends with Shutdown; connections outlive the signal's context on purpose.
@@ -104,10 +110,17 @@ func (n *node) accept() {
 			}
 		})
 	}
+	for _, d := range n.ftpDoors {
+		n.serving.Go(func() {
+			if err := n.ftp.Serve(context.Background(), d.index, d.Listener); err != nil {
+				n.failed <- err
+			}
+		})
+	}
 }
 
 // errNoService is a configuration that listens nowhere.
-var errNoService = errors.New("no service is enabled: give sftpd.bindings an element with a port")
+var errNoService = errors.New("no service is enabled: give sftpd.bindings or ftpd.bindings an element with a port")
 
 // later notes how to end what has just started.
 func (n *node) later(undo func(ctx context.Context) error) { n.undo = append(n.undo, undo) }
@@ -132,7 +145,16 @@ func (n *node) stop(grace time.Duration, sig <-chan os.Signal) error {
 				}
 			}
 		})
+		var ftpErr error
+		var both sync.WaitGroup
+		if n.ftp != nil {
+			both.Go(func() { ftpErr = n.ftp.Shutdown(ctx) })
+		}
 		err := n.ssh.Shutdown(ctx)
+		both.Wait()
+		if err == nil {
+			err = ftpErr
+		}
 		close(over)
 		watch.Wait()
 		cancel()
@@ -159,6 +181,9 @@ func (n *node) addresses() []string {
 	var out []string
 	for _, l := range n.listeners {
 		out = append(out, l.Addr().String())
+	}
+	for _, d := range n.ftpDoors {
+		out = append(out, d.Addr().String())
 	}
 	return out
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gantryhq/gantry/ftp"
 	"github.com/gantryhq/gantry/internal/account"
 	"github.com/gantryhq/gantry/internal/account/sqlstore"
 	"github.com/gantryhq/gantry/internal/auth"
@@ -80,6 +81,9 @@ func (n *node) build(ctx context.Context) error {
 		defer cancel()
 		n.sessions.Recheck(ctx, ch.Users...) // without names, all
 	})
+	if n.ftp, err = ftp.New(n.s.FTPD, n.sessions, gate{n.guard, n.hooks, account.ProtocolFTP}, n.log.With("sender", "ftpd")); err != nil {
+		return err
+	}
 	n.ssh, err = ssh.New(n.s.SFTPD, n.sessions, gate{n.guard, n.hooks, account.ProtocolSSH}, n.log.With("sender", "sftpd"))
 	return err
 }
@@ -304,7 +308,7 @@ func (n *node) apply(fresh *settings) error {
 		return fmt.Errorf("sftpd.%w", err)
 	}
 	n.guard.SetConfig(fresh.guardConfig())
-	return n.ssh.ReloadConfig(fresh.SFTPD)
+	return errors.Join(n.ftp.Reload(), n.ssh.ReloadConfig(fresh.SFTPD))
 }
 
 // needRestart names the keys whose values changed and that apply does not change.

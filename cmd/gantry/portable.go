@@ -18,6 +18,7 @@ import (
 	gossh "golang.org/x/crypto/ssh"
 	"rsc.io/qr"
 
+	"github.com/gantryhq/gantry/ftp"
 	"github.com/gantryhq/gantry/internal/account"
 	"github.com/gantryhq/gantry/internal/logs"
 	"github.com/gantryhq/gantry/internal/session"
@@ -28,7 +29,8 @@ import (
 type portableFlags struct {
 	flags
 	directory, start       string
-	port                   int
+	port, ftpPort          int
+	ftpCert, ftpKey        string
 	commands               []string
 	username, password     string
 	passwordFile           string
@@ -61,6 +63,9 @@ func (a *app) portableCmd() *cobra.Command {
 	fs.StringVarP(&f.directory, "directory", "d", ".", "directory to serve")
 	fs.StringVar(&f.start, "start-directory", "/", "where relative paths begin, a virtual path")
 	fs.IntVarP(&f.port, "sftpd-port", "s", 0, "SFTP port, 0 for a random free one")
+	fs.IntVar(&f.ftpPort, "ftpd-port", -1, "FTP port, 0 for a random free one, negative for none")
+	fs.StringVar(&f.ftpCert, "ftpd-cert", "", "certificate for FTP over TLS, a PEM file")
+	fs.StringVar(&f.ftpKey, "ftpd-key", "", "its private key")
 	fs.StringVar(&f.address, "address", "", "address to listen on, empty for all")
 	fs.StringSliceVar(&f.commands, "ssh-commands", ssh.DefaultConfig().EnabledSSHCommands, "SSH commands to enable, * for all")
 	fs.StringVarP(&f.username, "username", "u", "user", "user name")
@@ -147,6 +152,9 @@ func (n *node) startPortable(ctx context.Context, f *portableFlags, user *accoun
 			return fmt.Errorf("port %d: %w", port, errors.Unwrap(err))
 		}
 	}
+	if err := n.listenPortableFTP(ctx, f); err != nil {
+		return err
+	}
 	if err := n.build(ctx); err != nil {
 		return err
 	}
@@ -160,6 +168,43 @@ func (n *node) startPortable(ctx context.Context, f *portableFlags, user *accoun
 	}
 	n.accept()
 	return nil
+}
+
+// listenPortableFTP takes the FTP port that was asked for.
+func (n *node) listenPortableFTP(ctx context.Context, f *portableFlags) error {
+	if f.ftpPort < 0 {
+		return nil
+	}
+	c := &n.s.FTPD
+	c.EnableSite, c.HashSupport, c.PassivePortRange = true, 1, ftp.PortRange{}
+	for name, file := range map[*string]string{&c.CertificateFile: f.ftpCert, &c.CertificateKeyFile: f.ftpKey} {
+		if file == "" {
+			continue
+		}
+		path, err := filepath.Abs(file)
+		if err != nil {
+			return err
+		}
+		*name = path
+	}
+	for try := 0; ; try++ {
+		port := f.ftpPort
+		if port == 0 {
+			r, err := rand.Int(rand.Reader, big.NewInt(64152-49152))
+			if err != nil {
+				return err
+			}
+			port = 49152 + int(r.Int64())
+		}
+		c.Bindings = []ftp.Binding{{Address: f.address, Port: port}}
+		err := n.listenFTP(ctx)
+		if err == nil {
+			return nil
+		}
+		if f.ftpPort != 0 || try == 20 || !isInUse(err) {
+			return fmt.Errorf("port %d: %w", port, errors.Unwrap(err))
+		}
+	}
 }
 
 // openLog opens the log, which goes nowhere unless a file is named.
@@ -271,6 +316,11 @@ func (f *portableFlags) announce(w io.Writer, n *node, u *account.User, shown st
 	host := outwardAddress(addr)
 	fmt.Fprintf(w, "Portable mode ready, user: %q, password: %q, public keys: %d, directory: %q, permissions: %v, enabled ssh commands: %v, SFTP port: %d\n",
 		f.username, password, len(f.keys), u.HomeDir, f.permissions, f.commands, addr.Port)
+	for _, d := range n.ftpDoors {
+		if a, ok := d.Addr().(*net.TCPAddr); ok {
+			fmt.Fprintf(w, "FTP port: %d, connect with: ftp://%s@%s\n", a.Port, printable(f.username), net.JoinHostPort(outwardAddress(a), fmt.Sprint(a.Port)))
+		}
+	}
 	for _, k := range n.ssh.HostKeys() {
 		fmt.Fprintf(w, "Host key: %s %s\n", k.Type, k.Fingerprint)
 	}
