@@ -127,6 +127,10 @@ func (c *conn) end(err error) {
 		c.x = nil
 	}
 	c.dropSource()
+	if t, ok := c.r.(*tls.Conn); ok && c.ctx.Err() == nil {
+		c.nc.SetWriteDeadline(time.Now().Add(byeWait))
+		t.CloseWrite()
+	}
 	if c.s != nil {
 		c.s.Close()
 		return
@@ -276,15 +280,7 @@ func (c *conn) fill() error {
 		return nil
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		if c.x != nil {
-			select {
-			case <-c.x.done:
-			case <-c.ctx.Done():
-				return context.Cause(c.ctx)
-			}
-			return nil
-		}
-		if c.ending() == nil && c.s == nil && !time.Now().Before(deadline) {
+		if c.x == nil && c.ending() == nil && c.s == nil && !time.Now().Before(deadline) {
 			c.reply(421, "No login in time")
 			return errors.New("ftp: no login within login_grace_time")
 		}

@@ -25,12 +25,17 @@ const (
 // lines takes commands from a stream of bytes that comes in any pieces. The zero value is ready.
 type lines struct {
 	buf []byte
+	at  int // what is before it has been taken
 }
 
 // room is where the next bytes of the peer go; empty when a line's bound is reached.
 func (l *lines) room() []byte {
 	if cap(l.buf) == 0 {
 		l.buf = make([]byte, 0, 512)
+	}
+	if l.at > 0 {
+		l.buf = l.buf[:copy(l.buf, l.buf[l.at:])]
+		l.at = 0
 	}
 	if len(l.buf) == cap(l.buf) && cap(l.buf) < maxLine {
 		l.buf = append(make([]byte, 0, min(maxLine, 4*cap(l.buf))), l.buf...)
@@ -42,27 +47,28 @@ func (l *lines) room() []byte {
 func (l *lines) got(n int) { l.buf = l.buf[:len(l.buf)+n] }
 
 // pending reports whether bytes wait that are no part of a line taken.
-func (l *lines) pending() bool { return len(l.buf) > 0 }
+func (l *lines) pending() bool { return len(l.buf) > l.at }
 
 // next takes the next line, without its end and with Telnet's escapes undone. ok is false if none is complete.
 // errLineTooLong is final; a line with errBadLine has been taken.
 func (l *lines) next() (line []byte, ok bool, err error) {
-	end := bytes.IndexByte(l.buf, '\n')
+	end := bytes.IndexByte(l.buf[l.at:], '\n')
 	if end < 0 {
-		if len(l.buf) >= maxLine {
+		if len(l.buf)-l.at >= maxLine {
 			return nil, false, errLineTooLong
 		}
 		return nil, false, nil
 	}
-	raw := l.buf[:end]
+	raw := l.buf[l.at : l.at+end]
 	if len(raw) > 0 && raw[len(raw)-1] == '\r' {
 		raw = raw[:len(raw)-1]
 	}
 	line, err = unescape(raw)
-	if rest := len(l.buf) - end - 1; rest == 0 {
-		l.buf = nil // an idle connection holds no buffer
-	} else {
-		l.buf = append(make([]byte, 0, max(512, rest)), l.buf[end+1:]...)
+	if l.at += end + 1; l.at == len(l.buf) {
+		l.buf, l.at = l.buf[:0], 0
+		if cap(l.buf) > 512 {
+			l.buf = nil // an idle connection holds no large buffer
+		}
 	}
 	return line, true, err
 }

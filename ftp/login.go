@@ -48,7 +48,7 @@ func (c *conn) pass(ctx context.Context, arg string) error {
 	if err != nil {
 		c.log.Debug("login refused", "err", err)
 		select {
-		case <-time.After(failDelay):
+		case <-time.After(c.srv.failDelay):
 		case <-ctx.Done():
 		}
 		if err := c.reply(530, "Login incorrect"); err != nil {

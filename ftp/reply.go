@@ -66,7 +66,6 @@ func fail(code int, text string) error { return &failure{code, text} }
 // Failures that several commands give.
 var (
 	errSyntax     = fail(501, "Syntax error in parameters or arguments")
-	errName       = fail(501, "The name is not valid")
 	errNotDir     = fail(550, "Not a directory")
 	errNotFile    = fail(550, "Not a regular file")
 	errNoData     = fail(425, "Cannot open the data connection")
@@ -74,7 +73,6 @@ var (
 	errAsciiSize  = fail(550, "Not available in ASCII mode")
 	errParameter  = fail(504, "Not implemented for that parameter")
 	errNoFeature  = fail(502, "Command not enabled")
-	errBusy       = fail(421, "Service shutting down")
 	errControl    = errors.New("control connection lost")
 	errTruncated  = errors.New("the TLS connection was cut without close_notify")
 	errIncomplete = errors.New("fewer bytes came than ALLO announced")

@@ -26,16 +26,17 @@ type Gate interface {
 
 // Server serves FTP and FTPS. Safe for concurrent use.
 type Server struct {
-	cfg      Config
-	sessions *session.Server
-	gate     Gate // nil lets everyone in
-	log      *slog.Logger
-	now      func() time.Time
-	banner   string
-	bindings []*binding
-	count    atomic.Uint64
-	commands map[string]command // read-only
-	buffers  sync.Pool          // *[]byte of chunkSize
+	cfg       Config
+	sessions  *session.Server
+	gate      Gate // nil lets everyone in
+	log       *slog.Logger
+	now       func() time.Time
+	banner    string
+	bindings  []*binding
+	count     atomic.Uint64
+	failDelay time.Duration
+	commands  map[string]command // read-only
+	buffers   sync.Pool          // *[]byte of chunkSize
 
 	// ctx ends when the server is closed for good.
 	ctx  context.Context
@@ -71,7 +72,7 @@ func New(cfg Config, s *session.Server, gate Gate, log *slog.Logger) (*Server, e
 		return nil, err
 	}
 	srv := &Server{
-		cfg: cfg, sessions: s, gate: gate, log: log, now: time.Now, commands: commandTable(),
+		cfg: cfg, sessions: s, gate: gate, log: log, now: time.Now, commands: commandTable(), failDelay: failDelay,
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 	}
 	srv.buffers.New = func() any { b := make([]byte, chunkSize); return &b }

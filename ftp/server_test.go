@@ -58,6 +58,7 @@ func start(t testing.TB, change func(*Config), users ...account.User) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.failDelay = 0
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

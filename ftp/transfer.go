@@ -64,8 +64,8 @@ func (c *conn) begin(verb string, writing bool, work func(ctx context.Context, x
 				c.cancel(errors.New("ftp: internal error"))
 			}
 			cancel(nil)
-			c.poke()
 			close(x.done)
+			c.poke() // after it, so that whoever wakes sees the end
 		}()
 		err := work(ctx, x)
 		if err == nil {

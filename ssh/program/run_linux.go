@@ -115,17 +115,16 @@ func (j *job) run(ctx context.Context, std command.Streams) (int, error) {
 
 // credential is whom the program runs as: the account's uid and gid, where the server may choose; never root.
 func (j *job) credential() (*syscall.Credential, error) {
-	uid, gid := os.Geteuid(), os.Getegid()
+	uid := os.Geteuid()
 	if uid != 0 {
 		return nil, nil
 	}
 	if j.tree.UID > 0 {
 		uid = j.tree.UID
 	}
+	gid := uid
 	if j.tree.GID > 0 {
 		gid = j.tree.GID
-	} else {
-		gid = uid
 	}
 	if uid == 0 || gid == 0 {
 		return nil, errRoot
