@@ -21,8 +21,8 @@ const (
 	// maxData is the most that one READ gives or one WRITE takes, in bytes, as OpenSSH's server has it: what
 	// is left of a packet after a generous header.
 	maxData = MaxPacket - 1024
-	// widenAfter bytes of WRITE make an upload a sustained one: two windows of a usual SSH channel.
-	widenAfter = 4 << 20
+	// widenAfter bytes of WRITE make an upload a sustained one: half the window of a usual SSH channel.
+	widenAfter = 1 << 20
 	// maxOffset ends every file: 1 PiB. A client that writes one byte at 2^62 makes no use of it (SFTP-1).
 	maxOffset = 1 << 50
 )
