@@ -116,7 +116,7 @@ func (c Common) Validate() error {
 // DataProvider is the section of the account store.
 type DataProvider struct {
 	Driver          string          `json:"driver"`
-	Name            string          `json:"name"` // the file of sqlite, the dump of memory; relative to the configuration directory
+	Name            string          `json:"name"` // the file of sqlite or bolt, the dump of memory; relative to the configuration directory
 	TablesPrefix    string          `json:"sql_tables_prefix"`
 	TrackQuota      int             `json:"track_quota"`
 	UsersBaseDir    string          `json:"users_base_dir"`
@@ -144,15 +144,15 @@ func (d DataProvider) Validate() error {
 		errs = append(errs, fmt.Errorf("data_provider.%s: %s", key, fmt.Sprintf(format, a...)))
 	}
 	switch d.Driver {
-	case "sqlite":
+	case "sqlite", "bolt":
 		if d.Name == "" {
-			bad("name", "sqlite needs the name of a file")
+			bad("name", "%s needs the name of a file", d.Driver)
 		}
 	case "memory":
-	case "mysql", "postgresql", "cockroachdb", "bolt":
-		bad("driver", "%s is not built yet; use sqlite", d.Driver)
+	case "mysql", "postgresql", "cockroachdb":
+		bad("driver", "%s is not built yet; use sqlite or bolt", d.Driver)
 	default:
-		bad("driver", "%q is unknown; use sqlite or memory", d.Driver)
+		bad("driver", "%q is unknown; use sqlite, bolt or memory", d.Driver)
 	}
 	if d.TrackQuota < 0 || d.TrackQuota > 2 {
 		bad("track_quota", "must be 0, 1 or 2, it is %d", d.TrackQuota)

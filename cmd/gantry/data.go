@@ -161,6 +161,9 @@ func (a *app) readDump(file string) (*account.Dump, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
+	for _, m := range d.Unknown {
+		fmt.Fprintf(a.stderr, "warning: %s: %s is not known and is not kept\n", file, m)
+	}
 	return d, nil
 }
 

@@ -15,6 +15,8 @@ import (
 
 	"github.com/gantryhq/gantry/ftp"
 	"github.com/gantryhq/gantry/internal/account"
+	"github.com/gantryhq/gantry/internal/account/kvstore"
+	"github.com/gantryhq/gantry/internal/account/recordstore"
 	"github.com/gantryhq/gantry/internal/account/sqlstore"
 	"github.com/gantryhq/gantry/internal/auth"
 	"github.com/gantryhq/gantry/internal/config"
@@ -51,7 +53,7 @@ func (n *node) build(ctx context.Context) error {
 		return err
 	}
 	authConfig.Hooks = n.hooks.auth()
-	authConfig.Editor, _ = n.store.(auth.Editor)
+	authConfig.Editor, authConfig.Steps = n.store, n.store
 	authenticator, err := auth.New(authConfig, n.store, hasher, n.log.With("sender", "auth"), nil)
 	if err != nil {
 		return err
@@ -128,9 +130,6 @@ func (s *settings) openStore(ctx context.Context, hasher *auth.Hasher, readOnly 
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
 	path := s.path(s.DataProvider.Name)
-	if s.DataProvider.Driver == "memory" {
-		path = sqlstore.Memory
-	}
 	rules := account.Rules{Naming: s.DataProvider.NamingRules, UsersBaseDir: s.DataProvider.UsersBaseDir}
 	if hasher != nil {
 		rules.HashPassword = hasher.Hash
@@ -140,14 +139,27 @@ func (s *settings) openStore(ctx context.Context, hasher *auth.Hasher, readOnly 
 	if rules.Box, err = s.KMS.box(); err != nil {
 		return nil, err
 	}
-	store, err := sqlstore.Open(ctx, sqlstore.Config{Path: path, Prefix: s.DataProvider.TablesPrefix, Rules: rules, ReadOnly: readOnly})
+	var store *recordstore.Store
+	switch cfg := (recordstore.Config{Rules: rules}); s.DataProvider.Driver {
+	case "memory":
+		return kvstore.Memory(cfg), nil
+	case "bolt":
+		store, err = kvstore.Open(ctx, path, readOnly, cfg)
+	default:
+		store, err = sqlstore.Open(ctx, s.sqlConfig(rules, readOnly))
+	}
 	if err != nil {
 		return nil, err // not a nil *Store in an interface
 	}
 	return store, nil
 }
 
-// fillMemory loads the dump that data_provider.name names for the memory driver.
+// sqlConfig names the SQLite database.
+func (s *settings) sqlConfig(rules account.Rules, readOnly bool) sqlstore.Config {
+	return sqlstore.Config{Path: s.path(s.DataProvider.Name), Prefix: s.DataProvider.TablesPrefix, Rules: rules, ReadOnly: readOnly}
+}
+
+// fillMemory makes the memory driver's store what the dump that data_provider.name names holds.
 func (s *settings) fillMemory(ctx context.Context, store account.Store) error {
 	name := s.DataProvider.Name
 	if name == "" || s.report.Source("data_provider.name") == config.Default {
@@ -160,7 +172,7 @@ func (s *settings) fillMemory(ctx context.Context, store account.Store) error {
 	defer f.Close()
 	d, err := account.DecodeDump(f, 0)
 	if err == nil {
-		err = store.Load(ctx, d, account.LoadOptions{})
+		err = store.Load(ctx, d, account.LoadOptions{Clean: true})
 	}
 	if err != nil {
 		return fmt.Errorf("data_provider.name: %s: %w", name, err)
@@ -308,6 +320,13 @@ func (n *node) apply(fresh *settings) error {
 		return fmt.Errorf("sftpd.%w", err)
 	}
 	n.guard.SetConfig(fresh.guardConfig())
+	if fresh.DataProvider.Driver == "memory" && n.s.DataProvider.Driver == "memory" {
+		ctx, cancel := context.WithTimeout(context.Background(), startWait)
+		defer cancel()
+		if err := fresh.fillMemory(ctx, n.store); err != nil {
+			return err
+		}
+	}
 	return errors.Join(n.ftp.Reload(), n.ssh.ReloadConfig(fresh.SFTPD))
 }
 

@@ -27,6 +27,30 @@ type Document interface {
 	References() []Ref
 }
 
+// Stamped is a Document with the times (ms) of its making and last change, which the store sets.
+type Stamped interface {
+	Document
+	Stamps() (created, updated *int64)
+}
+
+// Stamps implements Stamped.
+func (o *Role) Stamps() (created, updated *int64) { return &o.CreatedAt, &o.UpdatedAt }
+
+// Stamps implements Stamped.
+func (a *Admin) Stamps() (created, updated *int64) { return &a.CreatedAt, &a.UpdatedAt }
+
+// Stamps implements Stamped.
+func (k *APIKey) Stamps() (created, updated *int64) { return &k.CreatedAt, &k.UpdatedAt }
+
+// Stamps implements Stamped.
+func (s *Share) Stamps() (created, updated *int64) { return &s.CreatedAt, &s.UpdatedAt }
+
+// Stamps implements Stamped.
+func (e *EventRule) Stamps() (created, updated *int64) { return &e.CreatedAt, &e.UpdatedAt }
+
+// Stamps implements Stamped.
+func (e *IPListEntry) Stamps() (created, updated *int64) { return &e.CreatedAt, &e.UpdatedAt }
+
 // NewDocument gives an empty record of kind, or nil if kind is not kept as a document.
 func NewDocument(kind Kind) Document {
 	switch kind {

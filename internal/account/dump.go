@@ -32,7 +32,12 @@ type Dump struct {
 	IPLists      []json.RawMessage `json:"ip_lists"`
 	Configs      json.RawMessage   `json:"configs"`
 	Version      int               `json:"version"`
+
+	// Unknown are the members that no type here has: they are not kept. At most maxUnknown of them are named.
+	Unknown []string `json:"-"`
 }
+
+const maxUnknown = 20
 
 // LoadOptions says how a Dump is applied.
 type LoadOptions struct {
@@ -111,8 +116,38 @@ func DecodeDump(r io.Reader, limit int64) (*Dump, error) {
 		}
 		return nil, fmt.Errorf("dump: %w", err)
 	}
+	if err := d.findUnknown(data); err != nil {
+		return nil, fmt.Errorf("dump: %w", err)
+	}
 	if d.Version != 0 && (d.Version < MinDumpVersion || d.Version > DumpVersion) {
 		return nil, fmt.Errorf("dump: version %d is not known; versions %d to %d are read", d.Version, MinDumpVersion, DumpVersion)
 	}
 	return d, nil
+}
+
+// findUnknown fills Unknown. Documents keep what is not known.
+func (d *Dump) findUnknown(data []byte) error {
+	var raw struct {
+		Users   []json.RawMessage `json:"users"`
+		Groups  []json.RawMessage `json:"groups"`
+		Folders []json.RawMessage `json:"folders"`
+	}
+	if err := json.Unmarshal(data, &raw); err != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	look := func(list string, docs []json.RawMessage, record any) {
+		for _, doc := range docs {
+			for _, m := range UnknownMembers(doc, record) {
+				if path := list + "[]." + m; !seen[path] && len(seen) < maxUnknown {
+					seen[path] = true
+					d.Unknown = append(d.Unknown, path)
+				}
+			}
+		}
+	}
+	look("users", raw.Users, User{})
+	look("groups", raw.Groups, Group{})
+	look("folders", raw.Folders, Folder{})
+	return nil
 }

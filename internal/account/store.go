@@ -42,7 +42,11 @@ type Users interface {
 	ListUsers(ctx context.Context, p Page) ([]User, error)
 	AddUser(ctx context.Context, u *User) error
 	UpdateUser(ctx context.Context, u *User) error
-	DeleteUser(ctx context.Context, name string) error
+	// EditUser gives the stored user to fn and writes what fn made of it, in one transaction: what the login
+	// itself changes (a new form of the same password, a used recovery code). An error of fn ends it without a
+	// change and is given back. Times stay as they are unless fn sets them.
+	EditUser(ctx context.Context, name string, fn func(u *User) error) error
+	DeleteUser(ctx context.Context, name string) error // with the user's shares and API keys
 }
 
 // Folders keeps virtual folders.
@@ -60,7 +64,7 @@ type Groups interface {
 	ListGroups(ctx context.Context, p Page) ([]Group, error)
 	AddGroup(ctx context.Context, g *Group) error
 	UpdateGroup(ctx context.Context, g *Group) error
-	DeleteGroup(ctx context.Context, name string) error // refused while users are members
+	DeleteGroup(ctx context.Context, name string) error // refused while it is in use
 }
 
 // CounterKey names an account whose use is counted: a user or a folder.
@@ -100,6 +104,13 @@ type Counters interface {
 	Dirty(ctx context.Context, node string) ([]CounterKey, error)
 }
 
+// Steps keeps which one-time codes were used.
+type Steps interface {
+	// UseStep remembers the newest time step of a user's one-time codes. fresh is false if step, or a later one,
+	// has been used before.
+	UseStep(ctx context.Context, user string, step int64) (fresh bool, err error)
+}
+
 // Change is one row of the changes table: every write of a record adds one in its transaction.
 type Change struct {
 	Seq  int64
@@ -121,11 +132,14 @@ type Store interface {
 	Groups
 	Records
 	Counters
+	Steps
 	Changes
 	// Load applies a dump in one transaction: all of it or nothing.
 	Load(ctx context.Context, d *Dump, opt LoadOptions) error
 	// Dump reads everything. scopes are the dump's member names; none means all.
 	Dump(ctx context.Context, scopes ...string) (*Dump, error)
+	// Reset removes every record.
+	Reset(ctx context.Context) error
 	Ping(ctx context.Context) error
 	Close() error
 }

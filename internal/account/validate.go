@@ -200,8 +200,11 @@ func (u *User) Normalize(ctx context.Context, r Rules) error {
 	u.UploadBandwidth, u.DownloadBandwidth = max(0, u.UploadBandwidth), max(0, u.DownloadBandwidth)
 	u.Permissions = c.permissions("permissions", u.Permissions, true)
 	var keys []string
-	for _, k := range u.PublicKeys {
+	for i, k := range u.PublicKeys {
 		if k = strings.TrimSpace(k); k != "" {
+			if why := badPublicKey(k); why != "" {
+				c.bad(fmt.Sprintf("public_keys[%d]", i), "key", "%s", why)
+			}
 			keys = append(keys, k)
 		}
 	}

@@ -79,7 +79,7 @@ func build(cfg Config, store Store, pw Passwords, log *slog.Logger, now func() t
 	if err := a.hooks.check(); err != nil {
 		return nil, err
 	}
-	a.factors = &factors{configs: cfg.TOTP, box: cfg.Box, editor: cfg.Editor, steps: map[string]int64{}, wrong: map[any]guesses{}}
+	a.factors = &factors{configs: cfg.TOTP, box: cfg.Box, editor: cfg.Editor, kept: cfg.Steps, steps: map[string]int64{}, wrong: map[any]guesses{}}
 	for i, t := range cfg.TOTP {
 		if err := t.Validate(); err != nil {
 			return nil, fmt.Errorf("mfa.totp[%d]: %w", i, err)

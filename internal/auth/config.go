@@ -18,6 +18,7 @@ type Config struct {
 	Box    *secret.Box  // opens the secrets of second factors; nil opens those without master key
 	Hooks  Hooks        // asked at logins
 	Editor Editor       // stores new hashes and used recovery codes; nil stores none
+	Steps  Steps        // stores which one-time codes were used; nil: they are remembered until the end of the process
 }
 
 // HashConfig says how new passwords are hashed: the section data_provider.password_hashing.

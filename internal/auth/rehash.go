@@ -14,6 +14,11 @@ type Editor interface {
 	EditUser(ctx context.Context, name string, fn func(u *account.User) error) error
 }
 
+// Steps remembers which time steps of one-time codes were used. fresh is false for one that was, or is older.
+type Steps interface {
+	UseStep(ctx context.Context, user string, step int64) (fresh bool, err error)
+}
+
 // hashing is what a Passwords may offer beside: a Hasher does.
 type hashing interface {
 	Hash(ctx context.Context, plain string) (string, error)

@@ -392,3 +392,45 @@ func FuzzCertificate(f *testing.F) {
 		}
 	})
 }
+
+// keptSteps is a store of used codes that outlives an authenticator.
+type keptSteps struct {
+	last map[string]int64
+	err  error
+}
+
+func (k *keptSteps) UseStep(_ context.Context, user string, step int64) (bool, error) {
+	if k.err != nil || step <= k.last[user] {
+		return false, k.err
+	}
+	k.last[user] = step
+	return true, nil
+}
+
+// AUTH-7: a code that was used before a restart is refused after it; AUTH-5: a store that fails lets no one in.
+func TestUsedCodesOutliveARestart(t *testing.T) {
+	kept := &keptSteps{last: map[string]int64{}}
+	u := &account.User{Username: "a"}
+	enrolled("SSH")(u)
+	now := time.Unix(1_700_000_000, 0)
+	check := func() error {
+		w := factorWorld(t)
+		w.factors.kept = kept
+		return w.factors.check(t.Context(), u, netip.MustParseAddr("192.0.2.1"), codeAt(now), now)
+	}
+	if err := check(); err != nil {
+		t.Fatalf("a fresh code: %v", err)
+	}
+	if err := check(); !errors.Is(err, errWrongCode) {
+		t.Errorf("the same code after a restart: got %v, want errWrongCode", err)
+	}
+	kept.last = map[string]int64{}
+	kept.err = errors.New("the store is busy")
+	if err := check(); err == nil {
+		t.Error("a store that fails let a code pass")
+	}
+	kept.err = account.ErrNotFound
+	if err := check(); err != nil {
+		t.Errorf("an account of an external source: %v", err)
+	}
+}

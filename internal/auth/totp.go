@@ -131,6 +131,7 @@ type factors struct {
 	configs []TOTPConfig
 	box     *secret.Box
 	editor  Editor
+	kept    Steps
 
 	mu    sync.Mutex       // guards what follows
 	steps map[string]int64 // by account
@@ -185,9 +186,22 @@ func (f *factors) matches(ctx context.Context, u *account.User, code string, now
 	if err != nil || !ok {
 		return false, err
 	}
+	if fresh, err := f.use(u, step, now); !fresh || f.kept == nil {
+		return fresh, err
+	}
+	// The server may have been started since a code was used, and another node may have taken it.
+	fresh, err := f.kept.UseStep(ctx, u.Username, step)
+	if errors.Is(err, account.ErrNotFound) { // an account of an external source
+		return true, nil
+	}
+	return fresh && err == nil, err
+}
+
+// use notes a step and reports whether it is newer than all before it (RFC 6238 5.2: a code, and any older one,
+// serves once).
+func (f *factors) use(u *account.User, step int64, now time.Time) (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	// RFC 6238 5.2: a code, and any older one, serves once.
 	if last, known := f.steps[fold(u.Username)]; known && step <= last {
 		return false, nil
 	} else if !known && len(f.steps) >= maxFactors {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -28,6 +29,12 @@ func Run(t *testing.T, open func(t *testing.T) account.Store) {
 	t.Run("dump", func(t *testing.T) { dump(t, open(t), open(t)) })
 	t.Run("badDump", func(t *testing.T) { badDump(t, open(t)) })
 	t.Run("records", func(t *testing.T) { records(t, open(t)) })
+	t.Run("edit", func(t *testing.T) { edit(t, open(t)) })
+	t.Run("steps", func(t *testing.T) { steps(t, open(t)) })
+	t.Run("deletes", func(t *testing.T) { deletes(t, open(t)) })
+	t.Run("stamps", func(t *testing.T) { stamps(t, open(t)) })
+	t.Run("clean", func(t *testing.T) { clean(t, open(t)) })
+	t.Run("many", func(t *testing.T) { many(t, open(t)) })
 }
 
 func must(t *testing.T, err error) {
@@ -226,12 +233,18 @@ func dump(t *testing.T, s, other account.Store) {
 	must(t, other.Load(ctx, back, account.LoadOptions{}))
 	two, err := other.Dump(ctx)
 	must(t, err)
-	for _, x := range []*account.Dump{one, two} { // what a store sets by itself
+	for _, x := range []*account.Dump{one, two} { // numbers are each store's own
 		for i := range x.Users {
-			x.Users[i].UpdatedAt = 0
+			x.Users[i].ID = 0
+			for j := range x.Users[i].VirtualFolders {
+				x.Users[i].VirtualFolders[j].ID = 0
+			}
 		}
 		for i := range x.Groups {
-			x.Groups[i].UpdatedAt = 0
+			x.Groups[i].ID = 0
+		}
+		for i := range x.Folders {
+			x.Folders[i].ID = 0
 		}
 	}
 	a, _ := json.Marshal(one)
@@ -312,5 +325,238 @@ func records(t *testing.T, s account.Store) {
 	must(t, s.DeleteRecord(ctx, account.KindRole, "r"))
 	if l, err := s.ListRecords(ctx, account.KindRole, account.Page{}); err != nil || len(l) != 0 {
 		t.Errorf("list: %d, %v", len(l), err)
+	}
+}
+
+func edit(t *testing.T, s account.Store) {
+	ctx := t.Context()
+	u := User("a")
+	must(t, s.AddUser(ctx, &u))
+	before, err := s.User(ctx, "a")
+	must(t, err)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			err := s.EditUser(ctx, "a", func(u *account.User) error {
+				u.Description += "x"
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	after, err := s.User(ctx, "a")
+	must(t, err)
+	if after.Description != "xxxxxxxx" || after.UpdatedAt != before.UpdatedAt || after.Version <= before.Version {
+		t.Errorf("after eight edits: %q, updated %d, then %d", after.Description, before.UpdatedAt, after.UpdatedAt)
+	}
+	no := errors.New("no")
+	if err := s.EditUser(ctx, "a", func(u *account.User) error { u.Description = ""; return no }); !errors.Is(err, no) {
+		t.Errorf("got %v, want the error of the edit", err)
+	}
+	if err := s.EditUser(ctx, "a", func(u *account.User) error { u.Username = "b"; return nil }); err == nil {
+		t.Error("an edit changed the name")
+	}
+	if err := s.EditUser(ctx, "b", func(*account.User) error { return nil }); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("edit of nobody: %v", err)
+	}
+	if now, err := s.User(ctx, "a"); err != nil || now.Description != "xxxxxxxx" {
+		t.Errorf("a failed edit changed the user: %q, %v", now.Description, err)
+	}
+}
+
+func steps(t *testing.T, s account.Store) {
+	ctx := t.Context()
+	u := User("a")
+	must(t, s.AddUser(ctx, &u))
+	for _, x := range []struct {
+		step  int64
+		fresh bool
+	}{{100, true}, {100, false}, {99, false}, {101, true}} {
+		if fresh, err := s.UseStep(ctx, "a", x.step); err != nil || fresh != x.fresh {
+			t.Errorf("step %d: got %v, %v, want %v", x.step, fresh, err, x.fresh)
+		}
+	}
+	must(t, s.UpdateUser(ctx, &u)) // leaves it alone
+	var wg sync.WaitGroup
+	var took sync.Map
+	for range 8 {
+		wg.Go(func() {
+			fresh, err := s.UseStep(ctx, "a", 102)
+			if err != nil {
+				t.Error(err)
+			}
+			if _, twice := took.LoadOrStore(fresh, true); fresh && twice {
+				t.Error("one step was fresh twice") // AUTH-7
+			}
+		})
+	}
+	wg.Wait()
+	if _, err := s.UseStep(ctx, "b", 1); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("a step of nobody: %v", err)
+	}
+}
+
+// deletes: what belongs to a record goes with it, and what is in use stays.
+func deletes(t *testing.T, s account.Store) {
+	ctx := t.Context()
+	must(t, account.Add(ctx, s, &account.Role{Name: "r"}))
+	u := User("a")
+	u.Role = "r"
+	must(t, s.AddUser(ctx, &u))
+	must(t, account.Add(ctx, s, &account.Share{ID: "s", Scope: account.ShareRead, Paths: []string{"/"}, Username: "a"}))
+	must(t, account.Add(ctx, s, &account.APIKey{ID: "k", Name: "k", Scope: account.APIKeyUser, User: "a", Hash: "$2a$04$abcdefghijklmnopqrstuuKzRjZxH0yVq6x3lqTqT7Cz9eUu2Jm6S"}))
+	if ve, ok := errors.AsType[*account.ValidationError](s.DeleteRecord(ctx, account.KindRole, "r")); !ok || ve.Code != "reference" {
+		t.Errorf("a role in use: got %v, want a reference error", ve)
+	}
+	must(t, s.DeleteUser(ctx, "a"))
+	for kind, key := range map[account.Kind]string{account.KindShare: "s", account.KindAPIKey: "k"} {
+		if _, err := s.Record(ctx, kind, key); !errors.Is(err, account.ErrNotFound) {
+			t.Errorf("the %s of a deleted user: %v, want ErrNotFound", kind, err)
+		}
+	}
+	must(t, s.DeleteRecord(ctx, account.KindRole, "r"))
+	// A new user of the same name is another one, and begins at zero.
+	old := u.ID
+	must(t, s.AddUser(ctx, &account.User{Username: "a", Status: 1, HomeDir: "/srv/a", Permissions: map[string][]string{"/": {"*"}}}))
+	if again, err := s.User(ctx, "a"); err != nil || again.ID == old || again.ID <= 0 || again.UsedQuotaFiles != 0 {
+		t.Errorf("a new user of an old name: id %d after %d, %v", again.ID, old, err)
+	}
+}
+
+func stamps(t *testing.T, s account.Store) {
+	ctx := t.Context()
+	role := &account.Role{Name: "r", CreatedAt: 5, UpdatedAt: 6}
+	must(t, account.Add(ctx, s, role))
+	got, err := account.Get[account.Role](ctx, s, "r")
+	must(t, err)
+	if got.CreatedAt < 1_000_000_000_000 || got.UpdatedAt != got.CreatedAt {
+		t.Errorf("a new role: made %d, changed %d; the store sets them", got.CreatedAt, got.UpdatedAt)
+	}
+	got.CreatedAt, got.Description = 1, "new"
+	must(t, account.Update(ctx, s, &got))
+	after, err := account.Get[account.Role](ctx, s, "r")
+	must(t, err)
+	if after.CreatedAt < 1_000_000_000_000 || after.UpdatedAt < after.CreatedAt || after.Description != "new" {
+		t.Errorf("after an update: %+v", after)
+	}
+	a, b := User("a"), User("b")
+	must(t, s.AddUser(ctx, &a))
+	must(t, s.AddUser(ctx, &b))
+	one, err := s.User(ctx, "a")
+	must(t, err)
+	two, err := s.User(ctx, "b")
+	must(t, err)
+	if one.ID <= 0 || one.ID == two.ID {
+		t.Errorf("ids: %d and %d", one.ID, two.ID)
+	}
+	must(t, s.UpdateUser(ctx, &a))
+	if again, err := s.User(ctx, "a"); err != nil || again.ID != one.ID {
+		t.Errorf("an update changed the id: %d, then %d, %v", one.ID, again.ID, err)
+	}
+}
+
+// clean: a load that replaces everything leaves the use of those who stay.
+func clean(t *testing.T, s account.Store) {
+	ctx := t.Context()
+	must(t, s.AddFolder(ctx, &account.Folder{Name: "f", MappedPath: "/srv/f"}))
+	must(t, account.Add(ctx, s, &account.Role{Name: "r"}))
+	for _, n := range []string{"a", "b"} {
+		u := User(n)
+		u.VirtualFolders = []account.VirtualFolder{{Folder: account.Folder{Name: "f"}, VirtualPath: "/f", QuotaSize: -1, QuotaFiles: -1}}
+		must(t, s.AddUser(ctx, &u))
+		must(t, s.SetUsage(ctx, account.CounterKey{Kind: account.KindUser, Name: n}, 3, 30))
+	}
+	_, before, err := s.ChangesSince(ctx, 0, 1)
+	must(t, err)
+	must(t, s.Load(ctx, &account.Dump{Users: []account.User{User("a"), User("c")}}, account.LoadOptions{Clean: true}))
+	left, err := s.ListUsers(ctx, account.Page{})
+	must(t, err)
+	if len(left) != 2 || left[0].Username != "a" || left[0].UsedQuotaFiles != 3 || left[1].Username != "c" || left[1].UsedQuotaFiles != 0 {
+		t.Errorf("after a load that replaces: %+v", left)
+	}
+	if f, err := s.ListFolders(ctx, account.Page{}); err != nil || len(f) != 0 {
+		t.Errorf("folders: %v, %v", f, err)
+	}
+	must(t, s.AddFolder(ctx, &account.Folder{Name: "g", MappedPath: "/srv/g"}))
+	needs := User("a")
+	needs.VirtualFolders = []account.VirtualFolder{{Folder: account.Folder{Name: "g"}, VirtualPath: "/g"}}
+	if ve, ok := errors.AsType[*account.ValidationError](s.Load(ctx, &account.Dump{Users: []account.User{needs}}, account.LoadOptions{Clean: true})); !ok || ve.Code != "reference" || ve.Name != "a" {
+		t.Errorf("a user with a folder that would go: got %v, want a reference error", ve)
+	}
+	gone := map[string]bool{}
+	rows, _, err := s.ChangesSince(ctx, before, 100)
+	must(t, err)
+	for _, r := range rows {
+		gone[string(r.Kind)+" "+r.Key] = true
+	}
+	for _, want := range []string{"user a", "user b", "user c", "folder f", "role r"} {
+		if !gone[want] {
+			t.Errorf("no change row of %s", want)
+		}
+	}
+	must(t, s.Reset(ctx))
+	d, err := s.Dump(ctx)
+	must(t, err)
+	if len(d.Users)+len(d.Folders)+len(d.Roles) != 0 {
+		t.Errorf("after a reset: %+v", d)
+	}
+	u := User("a")
+	must(t, s.AddUser(ctx, &u))
+	if got, err := s.Usage(ctx, account.CounterKey{Kind: account.KindUser, Name: "a"}); err != nil || got.Files != 0 {
+		t.Errorf("use after a reset: %+v, %v", got, err)
+	}
+}
+
+// many: pages join without a gap, forwards and back, and names that begin alike are not mixed up.
+func many(t *testing.T, s account.Store) {
+	ctx := t.Context()
+	var want []string
+	d := &account.Dump{}
+	for i := range 250 {
+		want = append(want, fmt.Sprintf("u%03d", i))
+		d.Users = append(d.Users, User(want[i]))
+	}
+	d.Groups = []account.Group{{Name: "g"}, {Name: "g2"}}
+	d.Users[7].Groups = []account.GroupMapping{{Name: "g2", Type: account.GroupPrimary}}
+	steps := 0
+	must(t, s.Load(ctx, d, account.LoadOptions{Progress: func(done, total int) {
+		if steps++; done != steps || total != 252 {
+			t.Fatalf("progress: %d of %d at step %d", done, total, steps)
+		}
+	}}))
+	for _, desc := range []bool{false, true} {
+		var got []string
+		for p := (account.Page{Limit: 100, Desc: desc}); ; {
+			l, err := s.ListUsers(ctx, p)
+			must(t, err)
+			if len(l) == 0 {
+				break
+			}
+			for _, u := range l {
+				got = append(got, u.Username)
+			}
+			p.After = l[len(l)-1].Username
+		}
+		if desc {
+			slices.Reverse(got)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("desc %v: %d names, %v…", desc, len(got), got[:min(3, len(got))])
+		}
+	}
+	g, err := s.Group(ctx, "g")
+	must(t, err)
+	g2, err := s.Group(ctx, "g2")
+	must(t, err)
+	if len(g.Users) != 0 || !slices.Equal(g2.Users, []string{"u007"}) {
+		t.Errorf("members: %v and %v", g.Users, g2.Users)
+	}
+	rows, newest, err := s.ChangesSince(ctx, 0, 10)
+	must(t, err)
+	if len(rows) != 10 || newest < 252 || rows[9].Seq-rows[0].Seq != 9 {
+		t.Errorf("changes: %d, newest %d", len(rows), newest)
 	}
 }

@@ -1,0 +1,257 @@
+package kvstore
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"strings"
+
+	"github.com/gantryhq/gantry/internal/account"
+	"github.com/gantryhq/gantry/internal/account/recordstore"
+)
+
+// tx implements recordstore.Tx.
+type tx struct{ txn }
+
+func kindBucket(k account.Kind) string { return "gantry_" + string(k) }
+
+// key joins the parts of a key: NUL stands in no name.
+func key(parts ...string) []byte { return []byte(strings.Join(parts, "\x00")) }
+
+// below gives the rest of each key that begins with prefix parts.
+func (t *tx) below(in string, parts ...string) (out [][]string) {
+	prefix := append(key(parts...), 0)
+	t.bucket(in).scan(prefix, false, func(k, _ []byte) bool {
+		rest, ok := bytes.CutPrefix(k, prefix)
+		if ok {
+			out = append(out, strings.Split(string(rest), "\x00"))
+		}
+		return ok
+	})
+	return out
+}
+
+// head is what stands before a record's document: its id and version.
+const head = 16
+
+// Get implements recordstore.Tx.
+func (t *tx) Get(kind account.Kind, name string) (r recordstore.Row, ok bool, err error) {
+	v := t.bucket(kindBucket(kind)).get([]byte(name))
+	if v == nil {
+		return r, false, nil
+	}
+	if len(v) < head {
+		return r, false, errors.New("kvstore: a record is damaged")
+	}
+	r.ID, r.Version, r.Doc = int64(binary.BigEndian.Uint64(v)), int64(binary.BigEndian.Uint64(v[8:])), bytes.Clone(v[head:])
+	c, err := t.counters(account.CounterKey{Kind: kind, Name: name})
+	r.Counters = c.Counters
+	return r, err == nil, err
+}
+
+// Put implements recordstore.Tx. A new record's id is the number of the change that adds it.
+func (t *tx) Put(kind account.Kind, name string, doc []byte) error {
+	if name == "" || strings.ContainsRune(name, 0) {
+		return errors.New("kvstore: a key must not be empty or hold NUL")
+	}
+	b := t.bucket(kindBucket(kind))
+	id, version := t.newest()+1, int64(1)
+	if v := b.get([]byte(name)); len(v) >= head {
+		id, version = int64(binary.BigEndian.Uint64(v)), int64(binary.BigEndian.Uint64(v[8:]))+1
+	}
+	v := make([]byte, 0, head+len(doc))
+	v = binary.BigEndian.AppendUint64(v, uint64(id))
+	v = binary.BigEndian.AppendUint64(v, uint64(version))
+	return b.put([]byte(name), append(v, doc...))
+}
+
+// Touch implements recordstore.Tx.
+func (t *tx) Touch(kind account.Kind, name string) error {
+	b := t.bucket(kindBucket(kind))
+	v := bytes.Clone(b.get([]byte(name)))
+	if len(v) < head {
+		return nil
+	}
+	binary.BigEndian.PutUint64(v[8:], binary.BigEndian.Uint64(v[8:])+1)
+	return b.put([]byte(name), v)
+}
+
+// Delete implements recordstore.Tx.
+func (t *tx) Delete(kind account.Kind, name string) (bool, error) {
+	b := t.bucket(kindBucket(kind))
+	if b.get([]byte(name)) == nil {
+		return false, nil
+	}
+	if err := b.delete([]byte(name)); err != nil {
+		return false, err
+	}
+	if err := t.bucket(countersBucket).delete(key(string(kind), name)); err != nil {
+		return false, err
+	}
+	return true, t.SetRefs(kind, name, nil)
+}
+
+// Names implements recordstore.Tx.
+func (t *tx) Names(kind account.Kind, p account.Page) (out []string, err error) {
+	from := []byte(p.After)
+	if p.After == "" && p.Desc {
+		from = nil
+	}
+	t.bucket(kindBucket(kind)).scan(from, p.Desc, func(k, _ []byte) bool {
+		if p.After == "" || string(k) != p.After {
+			out = append(out, string(k))
+		}
+		return len(out) < p.Limit
+	})
+	return out, nil
+}
+
+// SetRefs implements recordstore.Tx.
+func (t *tx) SetRefs(kind account.Kind, name string, to []account.Ref) error {
+	refs, back := t.bucket(refsBucket), t.bucket(backRefsBucket)
+	for _, r := range t.below(refsBucket, string(kind), name) {
+		if err := errors.Join(refs.delete(key(string(kind), name, r[0], r[1])), back.delete(key(r[0], r[1], string(kind), name))); err != nil {
+			return err
+		}
+	}
+	for _, r := range to {
+		if err := errors.Join(refs.put(key(string(kind), name, string(r.Kind), r.Name), []byte{1}), back.put(key(string(r.Kind), r.Name, string(kind), name), []byte{1})); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Referrers implements recordstore.Tx.
+func (t *tx) Referrers(kind account.Kind, name string) (out []account.Ref, err error) {
+	for _, r := range t.below(backRefsBucket, string(kind), name) {
+		out = append(out, account.Ref{Kind: account.Kind(r[0]), Name: r[1]})
+	}
+	return out, nil
+}
+
+// counted are the counters as they are kept.
+type counted struct {
+	recordstore.Counters
+	Step int64 // of one-time codes
+}
+
+func (t *tx) counters(k account.CounterKey) (c counted, err error) {
+	v := t.bucket(countersBucket).get(key(string(k.Kind), k.Name))
+	if v == nil {
+		return c, nil
+	}
+	return c, json.Unmarshal(v, &c)
+}
+
+// edit changes the counters of a record that is there.
+func (t *tx) edit(k account.CounterKey, change func(c *counted)) (ok bool, err error) {
+	if t.bucket(kindBucket(k.Kind)).get([]byte(k.Name)) == nil {
+		return false, nil
+	}
+	c, err := t.counters(k)
+	if err != nil {
+		return false, err
+	}
+	change(&c)
+	v, err := json.Marshal(c)
+	if err != nil {
+		return false, err
+	}
+	return true, t.bucket(countersBucket).put(key(string(k.Kind), k.Name), v)
+}
+
+// Add implements recordstore.Tx.
+func (t *tx) Add(d account.Delta, now int64) error {
+	_, err := t.edit(d.Key, func(c *counted) {
+		c.Files, c.Bytes, c.QuotaUpdate = max(0, c.Files+d.Files), max(0, c.Bytes+d.Bytes), now
+		c.Uploaded, c.Downloaded = max(0, c.Uploaded+d.Uploaded), max(0, c.Downloaded+d.Downloaded)
+	})
+	return err
+}
+
+// SetUsage implements recordstore.Tx.
+func (t *tx) SetUsage(k account.CounterKey, to recordstore.Counters) (bool, error) {
+	return t.edit(k, func(c *counted) { c.Files, c.Bytes, c.QuotaUpdate = to.Files, to.Bytes, to.QuotaUpdate })
+}
+
+// SetLastLogin implements recordstore.Tx.
+func (t *tx) SetLastLogin(user string, ms int64) error {
+	_, err := t.edit(account.CounterKey{Kind: account.KindUser, Name: user}, func(c *counted) { c.LastLogin = ms })
+	return err
+}
+
+// UseStep implements recordstore.Tx.
+func (t *tx) UseStep(user string, step int64) (fresh, ok bool, err error) {
+	ok, err = t.edit(account.CounterKey{Kind: account.KindUser, Name: user}, func(c *counted) {
+		if fresh = step > c.Step; fresh {
+			c.Step = step
+		}
+	})
+	return fresh, ok, err
+}
+
+// Mark implements recordstore.Tx.
+func (t *tx) Mark(node string, k account.CounterKey) error {
+	return t.bucket(dirtyBucket).put(key(node, string(k.Kind), k.Name), []byte{1})
+}
+
+// Unmark implements recordstore.Tx.
+func (t *tx) Unmark(node string, k account.CounterKey) error {
+	return t.bucket(dirtyBucket).delete(key(node, string(k.Kind), k.Name))
+}
+
+// Marked implements recordstore.Tx.
+func (t *tx) Marked(node string) (out []account.CounterKey, err error) {
+	for _, r := range t.below(dirtyBucket, node) {
+		out = append(out, account.CounterKey{Kind: account.Kind(r[0]), Name: r[1]})
+	}
+	return out, nil
+}
+
+// newest is the number of the last change.
+func (t *tx) newest() (seq int64) {
+	t.bucket(changesBucket).scan(nil, true, func(k, _ []byte) bool {
+		seq = int64(binary.BigEndian.Uint64(k))
+		return false
+	})
+	return seq
+}
+
+// Changed implements recordstore.Tx, and keeps the rows few.
+func (t *tx) Changed(kind account.Kind, name, node string) error {
+	b := t.bucket(changesBucket)
+	seq := t.newest() + 1
+	if err := b.put(binary.BigEndian.AppendUint64(nil, uint64(seq)), key(string(kind), name, node)); err != nil {
+		return err
+	}
+	if seq%1024 != 0 {
+		return nil
+	}
+	var old [][]byte
+	b.scan([]byte{}, false, func(k, _ []byte) bool {
+		if int64(binary.BigEndian.Uint64(k)) >= seq-recordstore.KeptChanges {
+			return false
+		}
+		old = append(old, bytes.Clone(k))
+		return true
+	})
+	for _, k := range old {
+		if err := b.delete(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ChangesSince implements recordstore.Tx.
+func (t *tx) ChangesSince(after int64, limit int) (out []account.Change, newest int64, err error) {
+	newest = t.newest()
+	t.bucket(changesBucket).scan(binary.BigEndian.AppendUint64(nil, uint64(max(0, after)+1)), false, func(k, v []byte) bool {
+		p := strings.SplitN(string(v), "\x00", 3)
+		out = append(out, account.Change{Seq: int64(binary.BigEndian.Uint64(k)), Kind: account.Kind(p[0]), Key: p[1], Node: p[2]})
+		return len(out) < limit
+	})
+	return out, newest, nil
+}

@@ -1,0 +1,65 @@
+// Package recordstore holds the rules by which account records are kept, once for every database: what refers to
+// what, which secrets stay, what a change moves, what a load and a dump are. An Engine below it keeps rows.
+package recordstore
+
+import (
+	"context"
+
+	"github.com/gantryhq/gantry/internal/account"
+)
+
+// Row is a record as an engine keeps it.
+type Row struct {
+	ID      int64  // never used twice within a kind
+	Version int64  // grows with every Put and Touch
+	Doc     []byte // JSON
+	Counters
+}
+
+// Counters are what is counted and seen of a user or folder, apart from its document.
+type Counters struct {
+	Files                   int
+	Bytes                   int64
+	QuotaUpdate             int64 // ms
+	Uploaded, Downloaded    int64 // bytes
+	LastLogin               int64 // ms
+	FirstUpload, FirstFetch int64 // ms
+}
+
+// Tx is one transaction. It is used by one goroutine and not after its end.
+type Tx interface {
+	Get(kind account.Kind, name string) (row Row, ok bool, err error)
+	// Put writes the document of a new or a known record; the counters stay.
+	Put(kind account.Kind, name string, doc []byte) error
+	Touch(kind account.Kind, name string) error
+	Delete(kind account.Kind, name string) (ok bool, err error) // with its counters and what it refers to
+	Names(kind account.Kind, p account.Page) ([]string, error)  // in order; p.Limit is never 0
+
+	SetRefs(kind account.Kind, name string, to []account.Ref) error
+	Referrers(kind account.Kind, name string) ([]account.Ref, error) // sorted; At is empty
+
+	Add(d account.Delta, now int64) error // of a record that may be gone; nothing falls below zero
+	SetUsage(key account.CounterKey, c Counters) (ok bool, err error)
+	SetLastLogin(user string, ms int64) error
+	UseStep(user string, step int64) (fresh, ok bool, err error) // ok: there is the user
+
+	Mark(node string, key account.CounterKey) error
+	Unmark(node string, key account.CounterKey) error
+	Marked(node string) ([]account.CounterKey, error) // sorted
+
+	Changed(kind account.Kind, name, node string) error
+	ChangesSince(after int64, limit int) (rows []account.Change, newest int64, err error)
+}
+
+// Engine is a database of rows.
+type Engine interface {
+	// Read gives f one state of the database.
+	Read(ctx context.Context, f func(Tx) error) error
+	// Write does all of f or, if it gives an error, nothing.
+	Write(ctx context.Context, f func(Tx) error) error
+	Ping(ctx context.Context) error
+	Close() error
+}
+
+// KeptChanges is how many change rows an engine keeps at least. A cache that is further behind starts anew.
+const KeptChanges = 100_000

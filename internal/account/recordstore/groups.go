@@ -1,0 +1,78 @@
+package recordstore
+
+import (
+	"context"
+
+	"github.com/gantryhq/gantry/internal/account"
+)
+
+// Group implements account.Groups.
+func (s *Store) Group(ctx context.Context, name string) (account.Group, error) {
+	return one(ctx, s, func(t *tx) (account.Group, error) { return t.group(s.cfg.Rules.Name(name)) })
+}
+
+func (t *tx) group(name string) (account.Group, error) {
+	var g account.Group
+	r, err := t.decode(account.KindGroup, name, &g)
+	if err != nil {
+		return g, err
+	}
+	g.ID, g.Version = r.ID, r.Version
+	if g.Users, err = t.referrers(account.KindGroup, name, account.KindUser); err != nil {
+		return g, err
+	}
+	if g.Admins, err = t.referrers(account.KindGroup, name, account.KindAdmin); err != nil {
+		return g, err
+	}
+	return g, t.fillFolders(g.VirtualFolders)
+}
+
+// ListGroups implements account.Groups.
+func (s *Store) ListGroups(ctx context.Context, p account.Page) ([]account.Group, error) {
+	return page(ctx, s, account.KindGroup, p, (*tx).group)
+}
+
+// AddGroup implements account.Groups.
+func (s *Store) AddGroup(ctx context.Context, g *account.Group) error {
+	g.CreatedAt, g.UpdatedAt = 0, 0
+	return s.saveGroup(ctx, g, true)
+}
+
+// UpdateGroup implements account.Groups.
+func (s *Store) UpdateGroup(ctx context.Context, g *account.Group) error {
+	return s.saveGroup(ctx, g, false)
+}
+
+func (s *Store) saveGroup(ctx context.Context, g *account.Group, add bool) error {
+	if err := g.Normalize(s.cfg.Rules); err != nil {
+		return err
+	}
+	return s.write(ctx, func(t *tx) error { return t.putGroup(g, add) })
+}
+
+func (t *tx) putGroup(g *account.Group, add bool) error {
+	var old account.Group
+	if !add {
+		var err error
+		if old, err = t.group(g.Name); err != nil {
+			return err
+		}
+	}
+	t.stamp(&g.CreatedAt, &g.UpdatedAt, add, old.CreatedAt)
+	if err := keepSecrets(account.KindGroup, g.Name, &g.UserSettings, &old.UserSettings); err != nil {
+		return err
+	}
+	d := *g
+	d.ID, d.Users, d.Admins = 0, nil, nil
+	maps, refs := bare(g.VirtualFolders)
+	d.VirtualFolders = maps
+	if err := t.put(account.KindGroup, g.Name, d, refs, add); err != nil {
+		return err
+	}
+	return t.touchMembers(account.KindGroup, g.Name)
+}
+
+// DeleteGroup implements account.Groups.
+func (s *Store) DeleteGroup(ctx context.Context, name string) error {
+	return s.delete(ctx, account.KindGroup, s.cfg.Rules.Name(name))
+}

@@ -1,0 +1,242 @@
+package recordstore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/gantryhq/gantry/internal/account"
+)
+
+// Config of a Store.
+type Config struct {
+	Rules account.Rules
+	Node  string           // names this process in change rows
+	Now   func() time.Time // nil means time.Now
+}
+
+// Store is every account.Store role on an engine. Safe for concurrent use.
+type Store struct {
+	cfg Config
+	e   Engine
+}
+
+var _ account.Store = (*Store)(nil)
+
+// New makes a store, which owns the engine from then on.
+func New(e Engine, cfg Config) *Store {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Store{cfg: cfg, e: e}
+}
+
+// Ping reports whether the database answers.
+func (s *Store) Ping(ctx context.Context) error { return s.e.Ping(ctx) }
+
+// Close closes the database.
+func (s *Store) Close() error { return s.e.Close() }
+
+// tx is a transaction with the rules around it.
+type tx struct {
+	Tx
+	s *Store
+}
+
+func (s *Store) read(ctx context.Context, f func(t *tx) error) error {
+	return s.e.Read(ctx, func(t Tx) error { return f(&tx{t, s}) })
+}
+
+func (s *Store) write(ctx context.Context, f func(t *tx) error) error {
+	return s.e.Write(ctx, func(t Tx) error { return f(&tx{t, s}) })
+}
+
+// one reads a value in a transaction of its own.
+func one[T any](ctx context.Context, s *Store, get func(t *tx) (T, error)) (out T, err error) {
+	err = s.read(ctx, func(t *tx) (err error) {
+		out, err = get(t)
+		return err
+	})
+	return out, err
+}
+
+func (t *tx) now() int64 { return t.s.cfg.Now().UnixMilli() }
+
+func notFound(kind account.Kind, name string) error {
+	return fmt.Errorf("%s %q: %w", kind, name, account.ErrNotFound)
+}
+
+// decode reads a record's row into v.
+func (t *tx) decode(kind account.Kind, name string, v any) (Row, error) {
+	r, ok, err := t.Get(kind, name)
+	switch {
+	case err != nil:
+		return r, fmt.Errorf("read %s %q: %w", kind, name, err)
+	case !ok:
+		return r, notFound(kind, name)
+	}
+	if err := json.Unmarshal(r.Doc, v); err != nil {
+		return r, fmt.Errorf("%s %q is damaged: %w", kind, name, err)
+	}
+	return r, nil
+}
+
+func (t *tx) exists(kind account.Kind, name string) (bool, error) {
+	_, ok, err := t.Get(kind, name)
+	return ok, err
+}
+
+// put writes one record with its references and change row. add says that it must be new, else it must exist.
+func (t *tx) put(kind account.Kind, name string, record any, refs []account.Ref, add bool) error {
+	have, err := t.exists(kind, name)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s %q: %w", kind, name, err)
+	case add && have:
+		return fmt.Errorf("%s %q: %w", kind, name, account.ErrExists)
+	case !add && !have:
+		return notFound(kind, name)
+	}
+	for _, r := range refs {
+		ok, err := t.exists(r.Kind, r.Name)
+		if err != nil {
+			return fmt.Errorf("%s %q: %w", kind, name, err)
+		}
+		if !ok {
+			return &account.ValidationError{Kind: string(kind), Name: name, Field: r.At, Code: "reference",
+				Text: fmt.Sprintf("there is no %s %q; add it first", r.Kind, r.Name)}
+		}
+	}
+	doc, ok := record.([]byte)
+	if !ok {
+		if doc, err = json.Marshal(record); err != nil {
+			return fmt.Errorf("%s %q: %w", kind, name, err)
+		}
+	}
+	if err := t.Put(kind, name, doc); err != nil {
+		return fmt.Errorf("write %s %q: %w", kind, name, err)
+	}
+	if err := t.SetRefs(kind, name, refs); err != nil {
+		return fmt.Errorf("%s %q: %w", kind, name, err)
+	}
+	return t.Changed(kind, name, t.s.cfg.Node)
+}
+
+// remove deletes one record, whoever refers to it.
+func (t *tx) remove(kind account.Kind, name string) error {
+	ok, err := t.Delete(kind, name)
+	if err != nil {
+		return fmt.Errorf("delete %s %q: %w", kind, name, err)
+	}
+	if !ok {
+		return notFound(kind, name)
+	}
+	return t.Changed(kind, name, t.s.cfg.Node)
+}
+
+// release deals with what refers to a record that is to go: what belongs to it goes with it, a link is taken
+// away, and what would mean something else without it keeps it from going.
+func (t *tx) release(kind account.Kind, name string) error {
+	refs, err := t.Referrers(kind, name)
+	if err != nil {
+		return fmt.Errorf("%s %q: %w", kind, name, err)
+	}
+	for _, r := range refs {
+		switch {
+		case kind == account.KindFolder && r.Kind == account.KindUser:
+			err = t.unmapUser(r.Name, name)
+		case kind == account.KindFolder && r.Kind == account.KindGroup:
+			err = t.unmapGroup(r.Name, name)
+		case kind == account.KindUser && (r.Kind == account.KindShare || r.Kind == account.KindAPIKey),
+			kind == account.KindAdmin && r.Kind == account.KindAPIKey:
+			err = t.remove(r.Kind, r.Name)
+		default:
+			err = &account.ValidationError{Kind: string(kind), Name: name, Field: "name", Code: "reference",
+				Text: fmt.Sprintf("it is in use by %d others, %s %q is one; change them first", len(refs), r.Kind, r.Name)}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// delete removes a record by the rules.
+func (s *Store) delete(ctx context.Context, kind account.Kind, name string) error {
+	return s.write(ctx, func(t *tx) error {
+		if err := t.release(kind, name); err != nil {
+			return err
+		}
+		return t.remove(kind, name)
+	})
+}
+
+// keepSecrets puts what is stored in the place of the secrets that next only names.
+func keepSecrets(kind account.Kind, name string, next, old any) error {
+	account.KeepSecrets(next, old)
+	if account.Unkept(next) {
+		return &account.ValidationError{Kind: string(kind), Name: name, Field: "secret", Code: "redacted", Text: "a redacted secret was given and none is stored; give the secret itself"}
+	}
+	return nil
+}
+
+func limited(p account.Page) account.Page {
+	if p.Limit <= 0 {
+		p.Limit = 500
+	}
+	p.Limit = min(p.Limit, 10_000)
+	return p
+}
+
+// list reads a page of records one by one.
+func list[T any](t *tx, kind account.Kind, p account.Page, get func(t *tx, name string) (T, error)) ([]T, error) {
+	names, err := t.Names(kind, limited(p))
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", kind, err)
+	}
+	out := make([]T, 0, len(names))
+	for _, n := range names {
+		v, err := get(t, n)
+		if errors.Is(err, account.ErrNotFound) { // gone since
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+// page is list in a transaction of its own.
+func page[T any](ctx context.Context, s *Store, kind account.Kind, p account.Page, get func(t *tx, name string) (T, error)) ([]T, error) {
+	return one(ctx, s, func(t *tx) ([]T, error) { return list(t, kind, p, get) })
+}
+
+// all reads every record of a kind.
+func all[T any](t *tx, kind account.Kind, get func(t *tx, name string) (T, error), key func(T) string) ([]T, error) {
+	out := []T{}
+	p := account.Page{Limit: 10_000}
+	for {
+		part, err := list(t, kind, p, get)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, part...)
+		if len(part) < p.Limit {
+			return out, nil
+		}
+		p.After = key(part[len(part)-1])
+	}
+}
+
+// ChangesSince implements account.Changes.
+func (s *Store) ChangesSince(ctx context.Context, after int64, limit int) (rows []account.Change, newest int64, err error) {
+	err = s.read(ctx, func(t *tx) (err error) {
+		rows, newest, err = t.ChangesSince(after, max(1, limit))
+		return err
+	})
+	return rows, newest, err
+}

@@ -1,0 +1,236 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+
+	"github.com/gantryhq/gantry/internal/account"
+	"github.com/gantryhq/gantry/internal/account/recordstore"
+)
+
+// tx is one transaction. It implements recordstore.Tx.
+type tx struct {
+	ctx context.Context // of the transaction, which this is
+	*sql.Tx
+	e *engine
+}
+
+func (t *tx) exec(query string, args ...any) (int64, error) {
+	res, err := t.ExecContext(t.ctx, t.e.q(query), args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+func (t *tx) row(query string, args ...any) *sql.Row {
+	return t.QueryRowContext(t.ctx, t.e.q(query), args...)
+}
+
+// each reads all rows of a query; scan reads one.
+func (t *tx) each(scan func(*sql.Rows) error, query string, args ...any) error {
+	rows, err := t.QueryContext(t.ctx, t.e.q(query), args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// table of the kinds that have one of their own.
+func table(k account.Kind) string {
+	switch k {
+	case account.KindUser:
+		return "gantry_users"
+	case account.KindFolder:
+		return "gantry_folders"
+	case account.KindGroup:
+		return "gantry_groups"
+	}
+	return ""
+}
+
+// Get implements recordstore.Tx.
+func (t *tx) Get(kind account.Kind, name string) (r recordstore.Row, ok bool, err error) {
+	var doc string
+	switch kind {
+	case account.KindUser:
+		err = t.row(`SELECT id, version, doc, used_files, used_bytes, quota_update, uploaded, downloaded, last_login, first_upload, first_download FROM {}gantry_users WHERE name = ?`, name).
+			Scan(&r.ID, &r.Version, &doc, &r.Files, &r.Bytes, &r.QuotaUpdate, &r.Uploaded, &r.Downloaded, &r.LastLogin, &r.FirstUpload, &r.FirstFetch)
+	case account.KindFolder:
+		err = t.row(`SELECT id, version, doc, used_files, used_bytes, quota_update FROM {}gantry_folders WHERE name = ?`, name).
+			Scan(&r.ID, &r.Version, &doc, &r.Files, &r.Bytes, &r.QuotaUpdate)
+	case account.KindGroup:
+		err = t.row(`SELECT id, version, doc FROM {}gantry_groups WHERE name = ?`, name).Scan(&r.ID, &r.Version, &doc)
+	default:
+		err = t.row(`SELECT id, doc FROM {}gantry_records WHERE kind = ? AND name = ?`, string(kind), name).Scan(&r.ID, &doc)
+	}
+	if errors.Is(err, sql.ErrNoRows) {
+		return r, false, nil
+	}
+	r.Doc = []byte(doc)
+	return r, err == nil, err
+}
+
+// Put implements recordstore.Tx. A new row's id is the number of the change that adds it.
+func (t *tx) Put(kind account.Kind, name string, doc []byte) error {
+	const id = `(SELECT coalesce(max(seq), 0) + 1 FROM {}gantry_changes)`
+	var err error
+	if in := table(kind); in != "" {
+		_, err = t.exec(`INSERT INTO {}`+in+` (name, version, doc, id) VALUES (?, 1, ?, `+id+`) ON CONFLICT (name) DO UPDATE SET version = version + 1, doc = excluded.doc`, name, string(doc))
+	} else {
+		_, err = t.exec(`INSERT INTO {}gantry_records (kind, name, doc, id) VALUES (?, ?, ?, `+id+`) ON CONFLICT (kind, name) DO UPDATE SET doc = excluded.doc`, string(kind), name, string(doc))
+	}
+	return err
+}
+
+// Touch implements recordstore.Tx.
+func (t *tx) Touch(kind account.Kind, name string) error {
+	_, err := t.exec(`UPDATE {}`+table(kind)+` SET version = version + 1 WHERE name = ?`, name)
+	return err
+}
+
+// Delete implements recordstore.Tx.
+func (t *tx) Delete(kind account.Kind, name string) (bool, error) {
+	var n int64
+	var err error
+	if in := table(kind); in != "" {
+		n, err = t.exec(`DELETE FROM {}`+in+` WHERE name = ?`, name)
+	} else {
+		n, err = t.exec(`DELETE FROM {}gantry_records WHERE kind = ? AND name = ?`, string(kind), name)
+	}
+	if err != nil || n == 0 {
+		return false, err
+	}
+	return true, t.SetRefs(kind, name, nil)
+}
+
+// Names implements recordstore.Tx.
+func (t *tx) Names(kind account.Kind, p account.Page) ([]string, error) {
+	from, where, args := table(kind), "", []any{}
+	if from == "" {
+		from, where, args = "gantry_records", "kind = ? AND ", append(args, string(kind))
+	}
+	query := `SELECT name FROM {}` + from + ` WHERE ` + where + `name > ? ORDER BY name LIMIT ?`
+	if p.Desc {
+		query = `SELECT name FROM {}` + from + ` WHERE ` + where + `(? = '' OR name < ?) ORDER BY name DESC LIMIT ?`
+		args = append(args, p.After)
+	}
+	var out []string
+	err := t.each(func(r *sql.Rows) error {
+		var n string
+		defer func() { out = append(out, n) }()
+		return r.Scan(&n)
+	}, query, append(args, p.After, p.Limit)...)
+	return out, err
+}
+
+// SetRefs implements recordstore.Tx.
+func (t *tx) SetRefs(kind account.Kind, name string, to []account.Ref) error {
+	if _, err := t.exec(`DELETE FROM {}gantry_refs WHERE kind = ? AND name = ?`, string(kind), name); err != nil {
+		return err
+	}
+	for _, r := range to {
+		if _, err := t.exec(`INSERT OR IGNORE INTO {}gantry_refs VALUES (?, ?, ?, ?)`, string(kind), name, string(r.Kind), r.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Referrers implements recordstore.Tx.
+func (t *tx) Referrers(kind account.Kind, name string) (out []account.Ref, err error) {
+	err = t.each(func(r *sql.Rows) error {
+		var x account.Ref
+		defer func() { out = append(out, x) }()
+		return r.Scan(&x.Kind, &x.Name)
+	}, `SELECT kind, name FROM {}gantry_refs WHERE to_kind = ? AND to_name = ? ORDER BY kind, name`, string(kind), name)
+	return out, err
+}
+
+// Add implements recordstore.Tx.
+func (t *tx) Add(d account.Delta, now int64) error {
+	var err error
+	if d.Key.Kind == account.KindFolder {
+		_, err = t.exec(`UPDATE {}gantry_folders SET used_files = max(0, used_files + ?), used_bytes = max(0, used_bytes + ?), quota_update = ? WHERE name = ?`, d.Files, d.Bytes, now, d.Key.Name)
+	} else {
+		_, err = t.exec(`UPDATE {}gantry_users SET used_files = max(0, used_files + ?), used_bytes = max(0, used_bytes + ?),
+			uploaded = max(0, uploaded + ?), downloaded = max(0, downloaded + ?), quota_update = ? WHERE name = ?`, d.Files, d.Bytes, d.Uploaded, d.Downloaded, now, d.Key.Name)
+	}
+	return err
+}
+
+// SetUsage implements recordstore.Tx.
+func (t *tx) SetUsage(key account.CounterKey, c recordstore.Counters) (bool, error) {
+	n, err := t.exec(`UPDATE {}`+table(key.Kind)+` SET used_files = ?, used_bytes = ?, quota_update = ? WHERE name = ?`, c.Files, c.Bytes, c.QuotaUpdate, key.Name)
+	return n > 0, err
+}
+
+// SetLastLogin implements recordstore.Tx.
+func (t *tx) SetLastLogin(user string, ms int64) error {
+	_, err := t.exec(`UPDATE {}gantry_users SET last_login = ? WHERE name = ?`, ms, user)
+	return err
+}
+
+// UseStep implements recordstore.Tx.
+func (t *tx) UseStep(user string, step int64) (fresh, ok bool, err error) {
+	n, err := t.exec(`UPDATE {}gantry_users SET totp_step = ? WHERE name = ? AND totp_step < ?`, step, user, step)
+	if err != nil || n > 0 {
+		return n > 0, n > 0, err
+	}
+	_, ok, err = t.Get(account.KindUser, user)
+	return false, ok, err
+}
+
+// Mark implements recordstore.Tx.
+func (t *tx) Mark(node string, k account.CounterKey) error {
+	_, err := t.exec(`INSERT OR IGNORE INTO {}gantry_dirty VALUES (?, ?, ?)`, node, string(k.Kind), k.Name)
+	return err
+}
+
+// Unmark implements recordstore.Tx.
+func (t *tx) Unmark(node string, k account.CounterKey) error {
+	_, err := t.exec(`DELETE FROM {}gantry_dirty WHERE node = ? AND kind = ? AND name = ?`, node, string(k.Kind), k.Name)
+	return err
+}
+
+// Marked implements recordstore.Tx.
+func (t *tx) Marked(node string) (out []account.CounterKey, err error) {
+	err = t.each(func(r *sql.Rows) error {
+		var k account.CounterKey
+		defer func() { out = append(out, k) }()
+		return r.Scan(&k.Kind, &k.Name)
+	}, `SELECT kind, name FROM {}gantry_dirty WHERE node = ? ORDER BY kind, name`, node)
+	return out, err
+}
+
+// Changed implements recordstore.Tx, and keeps the table short.
+func (t *tx) Changed(kind account.Kind, name, node string) error {
+	res, err := t.ExecContext(t.ctx, t.e.q(`INSERT INTO {}gantry_changes (kind, name, node) VALUES (?, ?, ?)`), string(kind), name, node)
+	if err != nil {
+		return err
+	}
+	if seq, _ := res.LastInsertId(); seq%1024 == 0 {
+		_, err = t.exec(`DELETE FROM {}gantry_changes WHERE seq < ?`, seq-recordstore.KeptChanges)
+	}
+	return err
+}
+
+// ChangesSince implements recordstore.Tx.
+func (t *tx) ChangesSince(after int64, limit int) (out []account.Change, newest int64, err error) {
+	if err := t.row(`SELECT coalesce(max(seq), 0) FROM {}gantry_changes`).Scan(&newest); err != nil || newest <= after {
+		return nil, newest, err
+	}
+	err = t.each(func(r *sql.Rows) error {
+		var c account.Change
+		defer func() { out = append(out, c) }()
+		return r.Scan(&c.Seq, &c.Kind, &c.Key, &c.Node)
+	}, `SELECT seq, kind, name, node FROM {}gantry_changes WHERE seq > ? ORDER BY seq LIMIT ?`, after, limit)
+	return out, newest, err
+}
