@@ -17,7 +17,7 @@ func badPublicKey(line string) string {
 		return "is not a line of authorized_keys, such as \"ssh-ed25519 AAAA… comment\""
 	case len(rest) > 0:
 		return "holds more than one key; give each its own element"
-	case key.Type() == ssh.InsecureKeyAlgoDSA:
+	case key.Type() == "ssh-dss":
 		return "is a DSA key, which is too weak; use ed25519"
 	}
 	if k, ok := key.(ssh.CryptoPublicKey); ok {
