@@ -19,7 +19,7 @@ type Config struct {
 	MaxAuthTries int `json:"max_auth_tries"`
 	// Banner is the old name of common.server_version: only "short" means something, it hides the version.
 	Banner string `json:"banner"`
-	// HostKeys are private key files. Empty means id_rsa, id_ecdsa and id_ed25519 in ConfigDir. A file with
+	// HostKeys are private key files. Empty means id_ed25519 and id_rsa in ConfigDir, and id_ecdsa if it is there. A file with
 	// one of these names is made if it is missing.
 	HostKeys                []string `json:"host_keys"`
 	HostCertificates        []string `json:"host_certificates"` // OpenSSH host certificates, one key each

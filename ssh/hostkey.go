@@ -31,9 +31,21 @@ type HostKey struct {
 	Created     bool   // made by this start
 }
 
-// The host keys of an empty list, in the order in which they are offered. Only files with these base names
-// are made when they are missing: any other missing file is more likely a typing error.
-func defaultHostKeyFiles() []string { return []string{"id_ed25519", "id_ecdsa", "id_rsa"} }
+// HostKeyFiles are the files of the host keys, in the order in which they are offered. An empty list means the usual
+// names; id_ecdsa only if it is there, because clients know it: a new one would only be called weak by audits.
+func (c *Config) HostKeyFiles() []string {
+	if len(c.HostKeys) > 0 {
+		return c.HostKeys
+	}
+	if _, err := os.Stat(c.path("id_ecdsa")); err != nil {
+		return []string{"id_ed25519", "id_rsa"}
+	}
+	return hostKeyNames()
+}
+
+// hostKeyNames are the base names of files that are made when they are missing: any other missing file is more
+// likely a typing error.
+func hostKeyNames() []string { return []string{"id_ed25519", "id_ecdsa", "id_rsa"} }
 
 const (
 	minRSABits = 2048
@@ -51,10 +63,7 @@ func LoadHostKeys(cfg *Config, log *slog.Logger) ([]HostKey, error) {
 }
 
 func loadHostKeys(cfg *Config, log *slog.Logger) ([]gossh.Signer, []HostKey, error) {
-	files := cfg.HostKeys
-	if len(files) == 0 {
-		files = defaultHostKeyFiles()
-	}
+	files := cfg.HostKeyFiles()
 	allowed := orDefault(cfg.HostKeyAlgorithms, defaultHostKeyAlgorithms())
 	certs, err := loadHostCertificates(cfg)
 	if err != nil {
@@ -153,7 +162,7 @@ func restrictAlgorithms(s gossh.Signer, allowed []string) (gossh.Signer, error) 
 
 func loadOrMakeHostKey(path string) (s gossh.Signer, created bool, err error) {
 	data, err := readBounded(path)
-	if errors.Is(err, fs.ErrNotExist) && slices.Contains(defaultHostKeyFiles(), filepath.Base(path)) {
+	if errors.Is(err, fs.ErrNotExist) && slices.Contains(hostKeyNames(), filepath.Base(path)) {
 		if err := makeHostKey(path); err != nil {
 			return nil, false, err
 		}

@@ -26,8 +26,8 @@ func TestHostKeysAreMadeOnceAndKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(first) != 3 {
-		t.Fatalf("got %+v, want three keys", first)
+	if len(first) != 2 {
+		t.Fatalf("got %+v, want two keys", first)
 	}
 	for i, k := range first {
 		if !k.Created || again[i].Created || again[i].Fingerprint != k.Fingerprint || !strings.HasPrefix(k.Fingerprint, "SHA256:") {
@@ -48,6 +48,13 @@ func TestHostKeysAreMadeOnceAndKept(t *testing.T) {
 		if err != nil || gossh.FingerprintSHA256(key) != k.Fingerprint {
 			t.Errorf("%s.pub: %v, another key", k.Path, err)
 		}
+	}
+	// An ECDSA key that is brought along is used, between the two.
+	if err := makeHostKey(filepath.Join(cfg.ConfigDir, "id_ecdsa")); err != nil {
+		t.Fatal(err)
+	}
+	if three, err := LoadHostKeys(&cfg, discardLog()); err != nil || len(three) != 3 || three[1].Type != gossh.KeyAlgoECDSA256 {
+		t.Errorf("with an ECDSA key: %+v, %v", three, err)
 	}
 	left, _ := filepath.Glob(filepath.Join(cfg.ConfigDir, ".*"))
 	if len(left) != 0 {

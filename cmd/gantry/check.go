@@ -123,10 +123,7 @@ func checkPorts(ctx context.Context, s *settings) (notes []string, err error) {
 // checkHostKeys reads the host keys that are there. The server makes the missing ones of the default names.
 func checkHostKeys(_ context.Context, s *settings) (notes []string, err error) {
 	cfg := s.SFTPD
-	files := cfg.HostKeys
-	if len(files) == 0 {
-		files = []string{"id_ed25519", "id_ecdsa", "id_rsa"}
-	}
+	files := cfg.HostKeyFiles()
 	cfg.HostKeys = nil
 	var errs []error
 	for _, f := range files {

@@ -26,20 +26,42 @@ func tool(t *testing.T, name string) string {
 	return path
 }
 
+// scanned starts a server with default host keys.
+func scanned(t *testing.T) *gantrytest.Server {
+	t.Helper()
+	return gantrytest.Start(t, gantrytest.Options{Bin: bin, Env: []string{"GANTRY_SFTPD__HOST_KEYS=id_ed25519,id_rsa"}})
+}
+
 // TestDefaultAlgorithmsAreNotWeak: SSH-2, ssh-audit finds nothing to fail in a server with defaults.
 func TestDefaultAlgorithmsAreNotWeak(t *testing.T) {
 	audit := tool(t, "ssh-audit")
-	s := gantrytest.Start(t, gantrytest.Options{Bin: bin, Env: []string{"GANTRY_SFTPD__HOST_KEYS=id_rsa,id_ecdsa,id_ed25519"}})
+	s := scanned(t)
 	out, err := exec.Command(audit, "-n", "-p", s.Port(), "127.0.0.1").CombinedOutput()
 	text := string(out)
 	if !strings.Contains(text, "(kex)") || !strings.Contains(text, "(enc)") || !strings.Contains(text, "(mac)") || !strings.Contains(text, "(key)") {
 		t.Fatalf("no listing: %v\n%s", err, text)
 	}
 	for _, line := range strings.Split(text, "\n") {
-		// ssh-audit calls the NIST curves weak by an opinion on their origin; no attack is known, FIPS asks for them,
-		// and they stand behind curve25519 for clients that have nothing else.
-		if strings.Contains(line, "[fail]") && !strings.HasSuffix(strings.TrimSpace(line), "[fail] using weak elliptic curves") {
+		if strings.Contains(line, "[fail]") {
 			t.Errorf("%s", line)
+		}
+	}
+}
+
+// TestNmapListsNoWeakAlgorithm: SSH-2.
+func TestNmapListsNoWeakAlgorithm(t *testing.T) {
+	nmap := tool(t, "nmap")
+	s := scanned(t)
+	out, err := exec.Command(nmap, "-Pn", "-n", "--script", "+ssh2-enum-algos", "-p", s.Port(), "127.0.0.1").CombinedOutput()
+	text := string(out)
+	for _, section := range []string{"kex_algorithms", "server_host_key_algorithms", "encryption_algorithms", "mac_algorithms", "curve25519-sha256", "aes128-gcm@openssh.com"} {
+		if !strings.Contains(text, section) {
+			t.Fatalf("the listing lacks %s: %v\n%s", section, err, text)
+		}
+	}
+	for _, weak := range []string{"sha1", "md5", "-cbc", "arcfour", "group1-", "ssh-dss", "ssh-rsa\n", "nistp", "-96", "none,"} {
+		if strings.Contains(text, weak) {
+			t.Errorf("%q is offered:\n%s", weak, text)
 		}
 	}
 }
