@@ -84,11 +84,11 @@ func (m MFA) Validate() error {
 type Common struct {
 	Session session.Config `json:",inline" omit:"track_quota"`
 
-	MaxTotalConnections   int    `json:"max_total_connections"`
-	MaxPerHostConnections int    `json:"max_per_host_connections"`
-	Umask                 string `json:"umask"`          // octal, of the process; empty leaves it
-	ServerVersion         string `json:"server_version"` // "short" hides the version
-	TZ                    string `json:"tz"`             // "local" for access times, else UTC
+	Guard guard.Config `json:",inline"`
+
+	Umask         string `json:"umask"`          // octal, of the process; empty leaves it
+	ServerVersion string `json:"server_version"` // "short" hides the version
+	TZ            string `json:"tz"`             // "local" for access times, else UTC
 
 	Actions            event.ActionsConfig `json:"actions"`
 	StartupHook        string              `json:"startup_hook"`
@@ -110,7 +110,7 @@ func (c Common) Validate() error {
 	if c.TZ != "" && c.TZ != "local" {
 		errs = append(errs, fmt.Errorf(`common.tz: must be empty (UTC) or "local", it is %q`, c.TZ))
 	}
-	return errors.Join(append(errs, guard.Config{MaxTotal: c.MaxTotalConnections, MaxPerHost: c.MaxPerHostConnections}.Validate())...)
+	return errors.Join(append(errs, c.Guard.Validate())...)
 }
 
 // DataProvider is the section of the account store.
@@ -192,7 +192,7 @@ func defaultConfig() *Config {
 		Command: hooks.Command,
 		HTTP:    hooks.HTTP,
 		MFA:     MFA{TOTP: auth.DefaultTOTP()},
-		Common:  Common{Session: session.DefaultConfig(), MaxPerHostConnections: 20},
+		Common:  Common{Session: session.DefaultConfig(), Guard: guard.DefaultConfig()},
 		SFTPD:   ssh.DefaultConfig(),
 		FTPD:    ftp.DefaultConfig(),
 		DataProvider: DataProvider{

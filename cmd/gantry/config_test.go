@@ -40,7 +40,7 @@ func TestFileOfAnotherServerLoadsWithWarningsOnly(t *testing.T) {
 				t.Errorf("%s: no warning names %s", name, section)
 			}
 		}
-		if s.Common.MaxPerHostConnections != 7 || s.SFTPD.Bindings[0].Port != 2100 {
+		if s.Common.Guard.MaxPerHost != 7 || s.SFTPD.Bindings[0].Port != 2100 {
 			t.Errorf("%s: got %+v", name, s.Config)
 		}
 	}

@@ -166,7 +166,7 @@ type gate struct {
 // Admit lets in whom the guard and the hook let in: a hook that fails refuses (AUTH-5). It waits for the
 // hook, at most as long as ctx.
 func (g gate) Admit(ctx context.Context, addr netip.Addr) (release func(), err error) {
-	release, err = g.Guard.Admit(ctx, addr)
+	release, err = g.Guard.Admit(ctx, addr, guard.ProtocolOf(g.protocol))
 	target := g.hooks.s.Common.PostConnectHook
 	if err != nil || target == "" {
 		return release, err

@@ -68,6 +68,9 @@ func (n *node) start(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := n.loadLists(ctx); err != nil {
+		return err
+	}
 	// Before anyone can upload: what a crash left is swept and counted.
 	if err := n.sessions.Recover(ctx); err != nil {
 		n.log.Error("the quota of some accounts may be wrong until the next start", "sender", "service", "error", err)

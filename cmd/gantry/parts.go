@@ -63,7 +63,7 @@ func (n *node) build(ctx context.Context) error {
 		return nil
 	})
 	n.auth = authenticator
-	n.guard = guard.New(n.s.guardConfig())
+	n.guard = guard.New(n.s.Common.Guard, n.log.Logger, nil)
 	n.sessions, err = session.New(n.s.sessionConfig(), session.Deps{
 		Auth:     authenticator,
 		Counters: n.store,
@@ -73,6 +73,8 @@ func (n *node) build(ctx context.Context) error {
 		Log:      n.log.Logger,
 		LoggedIn: n.hooks.loggedIn,
 		Left:     n.hooks.ended,
+		Failed:   n.loginFailed,
+		Delay:    n.guard.LoginDelay,
 	})
 	if err != nil {
 		return err
@@ -81,7 +83,14 @@ func (n *node) build(ctx context.Context) error {
 	authenticator.OnChange(func(ctx context.Context, ch auth.Changed) {
 		ctx, cancel := context.WithTimeout(ctx, recheckWait)
 		defer cancel()
-		n.sessions.Recheck(ctx, ch.Users...) // without names, all
+		if ch.All || ch.Lists {
+			if err := n.loadLists(ctx); err != nil {
+				n.log.Error("the IP lists stay as they were", "sender", "service", "error", err)
+			}
+		}
+		if ch.All || len(ch.Users) > 0 {
+			n.sessions.Recheck(ctx, ch.Users...) // without names, all
+		}
 	})
 	if n.ftp, err = ftp.New(n.s.FTPD, n.sessions, gate{n.guard, n.hooks, account.ProtocolFTP}, n.log.With("sender", "ftpd")); err != nil {
 		return err
@@ -107,10 +116,6 @@ func (s *settings) trust() auth.Trust {
 		t.CAKeys = append(t.CAKeys, s.path(f))
 	}
 	return t
-}
-
-func (s *settings) guardConfig() guard.Config {
-	return guard.Config{MaxTotal: s.Common.MaxTotalConnections, MaxPerHost: s.Common.MaxPerHostConnections}
 }
 
 func (s *settings) sessionConfig() session.Config {
@@ -319,7 +324,7 @@ func (n *node) apply(fresh *settings) error {
 	if err := n.auth.SetTrust(fresh.trust()); err != nil {
 		return fmt.Errorf("sftpd.%w", err)
 	}
-	n.guard.SetConfig(fresh.guardConfig())
+	n.guard.SetConfig(fresh.Common.Guard)
 	if fresh.DataProvider.Driver == "memory" && n.s.DataProvider.Driver == "memory" {
 		ctx, cancel := context.WithTimeout(context.Background(), startWait)
 		defer cancel()
@@ -333,7 +338,7 @@ func (n *node) apply(fresh *settings) error {
 // needRestart names the keys whose values changed and that apply does not change.
 func needRestart(old, fresh *config.Report) []string {
 	live := []string{
-		"common.max_total_connections", "common.max_per_host_connections",
+		"common.max_total_connections", "common.max_per_host_connections", "common.allowlist_status",
 		"sftpd.trusted_user_ca_keys", "sftpd.revoked_user_certs_file",
 		"sftpd.host_keys", "sftpd.host_certificates", "sftpd.host_key_algorithms", "sftpd.login_banner_file", "sftpd.max_auth_tries", "sftpd.rekey_mb",
 		"sftpd.kex_algorithms", "sftpd.ciphers", "sftpd.macs", "sftpd.public_key_algorithms",
@@ -346,7 +351,7 @@ func needRestart(old, fresh *config.Report) []string {
 	for _, v := range fresh.Values {
 		text, ok := had[v.Key]
 		delete(had, v.Key)
-		if (!ok || text != v.Text) && !slices.Contains(live, v.Key) {
+		if (!ok || text != v.Text) && !slices.Contains(live, v.Key) && !strings.HasPrefix(v.Key, "common.defender.") && !strings.HasPrefix(v.Key, "common.rate_limiters") {
 			out = append(out, v.Key)
 		}
 	}

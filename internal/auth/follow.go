@@ -43,6 +43,8 @@ func (a *Authenticator) apply(b cache.Batch) {
 			ch.Users = append(ch.Users, r.Key)
 		case account.KindGroup, account.KindFolder, account.KindRole:
 			ch.All = true
+		case account.KindIPList:
+			ch.Lists = true
 		}
 	}
 	if ch.All {
@@ -50,7 +52,7 @@ func (a *Authenticator) apply(b cache.Batch) {
 		a.accounts.epochs.DropAll()
 	}
 	a.accounts.heard.Store(true)
-	if ch.All || len(ch.Users) > 0 {
+	if ch.All || ch.Lists || len(ch.Users) > 0 {
 		a.changes.tell(ch)
 	}
 }
@@ -72,10 +74,11 @@ func (a *Authenticator) Forget(kind account.Kind, key string) {
 	a.changes.tell(ch)
 }
 
-// Changed says which accounts may have changed: all, or those of Users.
+// Changed says which accounts may have changed: all, or those of Users; and whether IP lists have. All is everything.
 type Changed struct {
 	All   bool
 	Users []string
+	Lists bool
 }
 
 // OnChange has fn called after accounts have changed and been forgotten, so that live sessions can be
@@ -102,6 +105,7 @@ type notifier struct {
 // tell has the subscribers called soon. It does not wait.
 func (n *notifier) tell(ch Changed) {
 	n.mu.Lock()
+	n.pending.Lists = n.pending.Lists || ch.Lists
 	n.pending.All = n.pending.All || ch.All || len(n.pending.Users)+len(ch.Users) > maxChanged
 	if n.pending.All {
 		n.pending.Users = nil

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"errors"
+	"log/slog"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -9,6 +10,8 @@ import (
 
 	"pgregory.net/rapid"
 )
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // hosts counts the hosts that are remembered.
 func (g *Guard) hosts() int {
@@ -26,13 +29,13 @@ func TestCapsAreCheckedAndCountedInOneStep(t *testing.T) {
 		cfg  Config
 		want int64
 	}{{Config{MaxTotal: 50, MaxPerHost: 10}, 10}, {Config{MaxTotal: 7, MaxPerHost: 10}, 7}, {Config{MaxTotal: 7}, 7}, {Config{}, 100}} {
-		g := New(c.cfg)
+		g := New(c.cfg, quiet(), nil)
 		a := netip.MustParseAddr("192.0.2.1")
 		var in atomic.Int64
 		var wg sync.WaitGroup
 		for range 100 {
 			wg.Go(func() {
-				if _, err := g.Admit(t.Context(), a); err == nil {
+				if _, err := g.Admit(t.Context(), a, SSH); err == nil {
 					in.Add(1)
 				} else if !errors.Is(err, ErrTooMany) {
 					t.Error(err)
@@ -47,9 +50,9 @@ func TestCapsAreCheckedAndCountedInOneStep(t *testing.T) {
 }
 
 func TestReleaseCountsOnce(t *testing.T) {
-	g := New(Config{MaxPerHost: 1})
+	g := New(Config{MaxPerHost: 1}, quiet(), nil)
 	a := netip.MustParseAddr("::ffff:192.0.2.1")
-	r, err := g.Admit(t.Context(), a)
+	r, err := g.Admit(t.Context(), a, SSH)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +62,7 @@ func TestReleaseCountsOnce(t *testing.T) {
 	}
 	wg.Wait()
 	for i := range 2 {
-		if _, err := g.Admit(t.Context(), netip.MustParseAddr("192.0.2.1")); (err == nil) != (i == 0) {
+		if _, err := g.Admit(t.Context(), netip.MustParseAddr("192.0.2.1"), SSH); (err == nil) != (i == 0) {
 			t.Errorf("admit %d after the releases: %v", i+1, err)
 		}
 	}
@@ -69,7 +72,7 @@ func TestReleaseCountsOnce(t *testing.T) {
 }
 
 func TestIPv6CountsByItsNetwork(t *testing.T) {
-	g := New(Config{MaxPerHost: 1})
+	g := New(Config{MaxPerHost: 1}, quiet(), nil)
 	for _, c := range []struct {
 		addr string
 		ok   bool
@@ -79,8 +82,8 @@ func TestIPv6CountsByItsNetwork(t *testing.T) {
 		{"::1", true}, {"::1", false}, {"127.0.0.1", true}, {"127.0.0.1", false}, {"127.0.0.2", true},
 	} {
 		a := netip.MustParseAddr(c.addr)
-		pre := g.Precheck(a)
-		_, err := g.Admit(t.Context(), a)
+		pre := g.Precheck(a, SSH)
+		_, err := g.Admit(t.Context(), a, SSH)
 		if (err == nil) != c.ok || (pre == nil) != c.ok {
 			t.Errorf("%s: Precheck %v, Admit %v, want admitted %v", c.addr, pre, err, c.ok)
 		}
@@ -88,12 +91,12 @@ func TestIPv6CountsByItsNetwork(t *testing.T) {
 }
 
 func TestUnknownAddressesAreOneHost(t *testing.T) {
-	g := New(Config{MaxPerHost: 1})
-	r, err := g.Admit(t.Context(), netip.Addr{})
+	g := New(Config{MaxPerHost: 1}, quiet(), nil)
+	r, err := g.Admit(t.Context(), netip.Addr{}, SSH)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := g.Admit(t.Context(), netip.Addr{}); !errors.Is(err, ErrTooMany) {
+	if _, err := g.Admit(t.Context(), netip.Addr{}, SSH); !errors.Is(err, ErrTooMany) {
 		t.Errorf("a second peer without address: %v", err)
 	}
 	r()
@@ -103,11 +106,11 @@ func TestUnknownAddressesAreOneHost(t *testing.T) {
 }
 
 func TestCapsChangeForConnectionsToCome(t *testing.T) {
-	g := New(Config{})
+	g := New(Config{}, quiet(), nil)
 	a := netip.MustParseAddr("192.0.2.1")
 	var releases []func()
 	for range 3 {
-		r, err := g.Admit(t.Context(), a)
+		r, err := g.Admit(t.Context(), a, SSH)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +121,7 @@ func TestCapsChangeForConnectionsToCome(t *testing.T) {
 		if i > 0 {
 			releases[i]()
 		}
-		r, err := g.Admit(t.Context(), a)
+		r, err := g.Admit(t.Context(), a, SSH)
 		if (err == nil) != want {
 			t.Errorf("with %d open and a cap of 2: %v", 3-i, err)
 		}
@@ -132,7 +135,7 @@ func TestCapsChangeForConnectionsToCome(t *testing.T) {
 func TestCountsAreWhatIsOpen(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		cfg := Config{MaxTotal: rapid.IntRange(0, 6).Draw(t, "total"), MaxPerHost: rapid.IntRange(0, 3).Draw(t, "host")}
-		g := New(cfg)
+		g := New(cfg, quiet(), nil)
 		open := map[netip.Addr][]func(){}
 		n := 0
 		for range rapid.IntRange(0, 40).Draw(t, "steps") {
@@ -146,7 +149,7 @@ func TestCountsAreWhatIsOpen(t *testing.T) {
 				continue
 			}
 			want := (cfg.MaxTotal == 0 || n < cfg.MaxTotal) && (cfg.MaxPerHost == 0 || len(open[a]) < cfg.MaxPerHost)
-			r, err := g.Admit(t.Context(), a)
+			r, err := g.Admit(t.Context(), a, SSH)
 			if (err == nil) != want {
 				t.Fatalf("%v with %d open, %d of it: %v, want admitted %v", a, n, len(open[a]), err, want)
 			}
@@ -162,14 +165,14 @@ func TestCountsAreWhatIsOpen(t *testing.T) {
 }
 
 func BenchmarkAdmit(b *testing.B) {
-	g := New(Config{MaxTotal: 1 << 20, MaxPerHost: 1 << 20})
+	g := New(Config{MaxTotal: 1 << 20, MaxPerHost: 1 << 20}, quiet(), nil)
 	b.ReportAllocs()
 	var n atomic.Uint32
 	b.RunParallel(func(pb *testing.PB) {
 		i := n.Add(1)
 		a := netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})
 		for pb.Next() {
-			r, err := g.Admit(b.Context(), a)
+			r, err := g.Admit(b.Context(), a, SSH)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -179,11 +182,11 @@ func BenchmarkAdmit(b *testing.B) {
 }
 
 func BenchmarkPrecheck(b *testing.B) {
-	g := New(Config{MaxTotal: 1 << 20, MaxPerHost: 1 << 20})
+	g := New(Config{MaxTotal: 1 << 20, MaxPerHost: 1 << 20}, quiet(), nil)
 	a := netip.MustParseAddr("2001:db8::1")
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := g.Precheck(a); err != nil {
+		if err := g.Precheck(a, SSH); err != nil {
 			b.Fatal(err)
 		}
 	}

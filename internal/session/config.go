@@ -115,6 +115,8 @@ type Deps struct {
 	Node string
 	// Failed, if set, is told of every failed login and of peers that left without one (the defender).
 	Failed func(Failure)
+	// Delay, which may be nil, is how long the answer to a login with a password is held back.
+	Delay func(ok bool) time.Duration
 	// LoggedIn, if set, is told of every login, also of those that failed; Left of every session's end. They
 	// must not wait.
 	LoggedIn func(Outcome)

@@ -79,12 +79,33 @@ func (s *Server) Authenticate(ctx context.Context, a *auth.Attempt) (*Login, err
 	if err != nil {
 		if a.Method != account.MethodPublicKey {
 			s.failed(ctx, a.Remote, a.Protocol, a.Username, a.LoginMethod(), err)
+			s.hold(ctx, false)
 		}
 		return nil, err
+	}
+	if a.Method == account.MethodPassword || a.Method == account.MethodKeyboardInteractive {
+		s.hold(ctx, true)
 	}
 	l := &Login{id: id, attempt: *a, at: s.deps.Now(), told: new(sync.Once)}
 	l.attempt.Password, l.attempt.PublicKey, l.attempt.Code, l.attempt.Ask, l.attempt.Prior = "", nil, "", nil, nil
 	return l, nil
+}
+
+// hold delays the answer to a login with a password.
+func (s *Server) hold(ctx context.Context, ok bool) {
+	if s.deps.Delay == nil {
+		return
+	}
+	d := s.deps.Delay(ok)
+	if d <= 0 {
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }
 
 // Abandoned records that a peer left without a login: tried are the methods it failed with, none if it
