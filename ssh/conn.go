@@ -67,11 +67,7 @@ func (c *conn) run() {
 	}
 	defer release()
 	chans, reqs, err := c.handshake(ctx, deadline)
-	switch {
-	case errors.Is(err, errNoWord):
-		s.log.Debug("connection closed", "proto", protocolSSH, "conn", "SSH_"+c.id, "remote", c.remote.Addr(), "err", err)
-		return
-	case err != nil:
+	if err != nil {
 		c.abandon(err)
 		return
 	}
@@ -84,6 +80,8 @@ func (c *conn) run() {
 
 // admit asks the gate. An error has been logged, and the connection reset. What run calls before the login
 // stands in functions of its own: run's frame is there for as long as the connection.
+//
+//go:noinline
 func (c *conn) admit(ctx context.Context, deadline time.Time) (release func(), err error) {
 	s := c.srv
 	if s.gate == nil {
@@ -107,6 +105,10 @@ func (c *conn) admit(ctx context.Context, deadline time.Time) (release func(), e
 //
 //go:noinline
 func (c *conn) abandon(err error) {
+	if errors.Is(err, errNoWord) {
+		c.srv.log.Debug("connection closed", "proto", protocolSSH, "conn", "SSH_"+c.id, "remote", c.remote.Addr(), "err", err)
+		return
+	}
 	c.srv.backend.abandoned(c.describe("SSH_"+c.id, protocolSSH), c.tries.username, c.tries.methods, err)
 }
 

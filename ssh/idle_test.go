@@ -23,7 +23,7 @@ const (
 	idleConnections = 200
 	// idleBytes is what one logged-in connection with SFTP open may hold while it does nothing: heap that is
 	// alive and stacks, x/crypto's and the session's included.
-	idleBytes = 56 << 10
+	idleBytes = 54 << 10
 	// idleGoroutines: two of x/crypto's transport, one of its mux, ours for the connection, the channel's
 	// requests and SFTP.
 	idleGoroutines = 6
