@@ -371,7 +371,9 @@ func (k KMS) box() (*secret.Box, error) {
 		if err != nil {
 			return nil, fmt.Errorf("kms.secrets.master_key_path: %w", err)
 		}
-		master = strings.TrimSpace(string(b))
+		if master = strings.TrimSpace(string(b)); master == "" {
+			return nil, fmt.Errorf("kms.secrets.master_key_path: %s is empty; put the master key there, or take the key out of the configuration", p)
+		}
 	}
 	return secret.NewBox(master, secret.Secretbox)
 }
