@@ -18,6 +18,7 @@ var mayImport = map[string]struct {
 	why  string
 }{
 	"cmd/gantry":       {[]string{"*"}, ""},
+	"engine":           {nil, "the network knows no protocol"},
 	"ssh":              {[]string{"ssh", "internal/session", "vfs"}, "a protocol reaches accounts and storage through session alone, and no other protocol"},
 	"ftp":              {[]string{"engine", "internal/session", "vfs"}, "a protocol reaches accounts and storage through session alone, and no other protocol"},
 	"ssh/sftp":         {[]string{"internal/session", "vfs"}, "a protocol reaches accounts and storage through session alone, and no other protocol"},

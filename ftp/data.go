@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/gantryhq/gantry/engine"
 )
 
 // source makes one data connection.
@@ -34,6 +36,8 @@ func (c *conn) dropSource() {
 type passive struct {
 	l    *net.TCPListener
 	peer netip.Addr // invalid: anybody
+	via  netip.Addr // the proxy through which the control connection came, or invalid
+	wait time.Duration
 	stop *time.Timer
 	once sync.Once
 }
@@ -47,6 +51,18 @@ func (p *passive) open(ctx context.Context) (net.Conn, error) {
 		nc, err := p.l.Accept()
 		if err != nil {
 			return nil, err
+		}
+		if p.via.IsValid() { // so do the data connections, with a header each
+			if addrOf(nc.RemoteAddr()).Addr() != p.via {
+				nc.Close()
+				continue
+			}
+			x, err := engine.ReadHeader(nc, p.wait, true)
+			if err != nil {
+				nc.Close()
+				continue
+			}
+			nc = x
 		}
 		if !p.peer.IsValid() || addrOf(nc.RemoteAddr()).Addr() == p.peer {
 			return nc, nil
@@ -63,14 +79,19 @@ func (c *conn) listen() (*passive, uint16, error) {
 	if r.Start == 0 {
 		count = 1
 	}
-	ip := net.IP(c.local.Addr().AsSlice())
+	bound := c.local // the address that the peer knows, which behind a proxy is the proxy's
+	var via netip.Addr
+	if x, ok := c.nc.(*engine.Conn); ok {
+		bound, via = addrOf(x.Conn.LocalAddr()), addrOf(x.Proxy()).Addr()
+	}
+	ip := net.IP(bound.Addr().AsSlice())
 	first := rand.IntN(count)
 	for i := range count {
 		port := 0
 		if r.Start != 0 {
 			port = r.Start + (first+i)%count
 		}
-		l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: ip, Port: port, Zone: c.local.Addr().Zone()})
+		l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: ip, Port: port, Zone: bound.Addr().Zone()})
 		if errors.Is(err, syscall.EADDRINUSE) {
 			continue
 		}
@@ -78,11 +99,11 @@ func (c *conn) listen() (*passive, uint16, error) {
 			c.log.Error("passive port", "err", err)
 			return nil, 0, errNoData
 		}
-		p := &passive{l: l, peer: c.remote.Addr()}
+		wait := time.Duration(c.srv.cfg.DataTimeout) * time.Second
+		p := &passive{l: l, peer: c.remote.Addr(), via: via, wait: wait}
 		if c.b.PassiveConnectionsSecurity == 1 {
 			p.peer = netip.Addr{}
 		}
-		wait := time.Duration(c.srv.cfg.DataTimeout) * time.Second
 		l.SetDeadline(time.Now().Add(wait))
 		p.stop = time.AfterFunc(wait+time.Second, func() { l.Close() }) // a command that never comes
 		c.source = p

@@ -243,7 +243,7 @@ func (s *Server) accepted(nc net.Conn) {
 
 // reset closes without a FIN exchange: what is refused costs us no TIME_WAIT.
 func reset(nc net.Conn) {
-	if tcp, ok := nc.(*net.TCPConn); ok {
+	if tcp, ok := nc.(interface{ SetLinger(int) error }); ok {
 		tcp.SetLinger(0)
 	}
 	nc.Close()

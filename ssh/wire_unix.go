@@ -12,6 +12,10 @@ import (
 // one: a wrapper may hold bytes that are not in the socket any more.
 func (w *wire) initRaw() {
 	tcp, ok := w.Conn.(*net.TCPConn)
+	if bare, is := w.Conn.(interface{ TCP() *net.TCPConn }); is { // of a proxy, with nothing read ahead
+		tcp = bare.TCP()
+		ok = tcp != nil
+	}
 	if !ok {
 		return
 	}

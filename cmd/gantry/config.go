@@ -86,6 +86,10 @@ type Common struct {
 
 	Guard guard.Config `json:",inline"`
 
+	ProxyProtocol int      `json:"proxy_protocol"` // 0 off, 1 headers are read where they come, 2 they are required
+	ProxyAllowed  []string `json:"proxy_allowed"`  // addresses and networks that may send a header
+	ProxySkipped  []string `json:"proxy_skipped"`  // those that connect directly whatever the mode
+
 	Umask         string `json:"umask"`          // octal, of the process; empty leaves it
 	ServerVersion string `json:"server_version"` // "short" hides the version
 	TZ            string `json:"tz"`             // "local" for access times, else UTC
@@ -109,6 +113,9 @@ func (c Common) Validate() error {
 	}
 	if c.TZ != "" && c.TZ != "local" {
 		errs = append(errs, fmt.Errorf(`common.tz: must be empty (UTC) or "local", it is %q`, c.TZ))
+	}
+	if _, err := c.proxy(); err != nil {
+		errs = append(errs, err)
 	}
 	return errors.Join(append(errs, c.Guard.Validate())...)
 }

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 
+	"github.com/gantryhq/gantry/engine"
 	"github.com/gantryhq/gantry/internal/systemd"
 	"github.com/gantryhq/gantry/ssh"
 )
@@ -30,16 +32,20 @@ func (n *node) listen(ctx context.Context) error {
 			if l, err = b.Listen(ctx); err != nil {
 				return fmt.Errorf("sftpd.bindings[%d]: %w", i, err)
 			}
-			n.take(l)
+			n.take(n.door(l, b.ApplyProxyConfig))
 		}
 	}
 	if len(passed) > 0 {
 		// PRIV-1: a low port needs no privilege of ours.
-		for _, s := range passed {
-			n.take(s.Listener)
-		}
 		if err := matchSockets(bindings, passed); err != nil {
+			for _, s := range passed {
+				s.Close()
+			}
 			return err
+		}
+		for _, s := range passed {
+			i := slices.IndexFunc(bindings, func(b ssh.Binding) bool { return isSocketOf(b, s.Addr()) })
+			n.take(n.door(s.Listener, bindings[i].ApplyProxyConfig))
 		}
 	}
 	if len(n.listeners)+len(n.ftpDoors) == 0 {
@@ -64,6 +70,7 @@ func (n *node) listenFTP(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("ftpd.bindings[%d]: %w", i, err)
 		}
+		l = n.door(l, b.ApplyProxyConfig)
 		n.ftpDoors = append(n.ftpDoors, ftpDoor{l, i})
 		n.later(func(context.Context) error {
 			l.Close() // may be closed already
@@ -71,6 +78,15 @@ func (n *node) listenFTP(ctx context.Context) error {
 		})
 	}
 	return nil
+}
+
+// door is the engine's face of a listener.
+func (n *node) door(l net.Listener, proxy bool) net.Listener {
+	p := &n.proxy
+	if !proxy {
+		p = nil
+	}
+	return engine.NewListener(l, p, n.log.With("sender", "service"))
 }
 
 // take makes l one of the node's listeners. It is closed with the node.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/gantryhq/gantry/engine"
 	"github.com/gantryhq/gantry/ftp"
 	"github.com/gantryhq/gantry/internal/account"
 	"github.com/gantryhq/gantry/internal/auth"
@@ -43,6 +44,7 @@ type node struct {
 	ssh       *ssh.Server
 	ftp       *ftp.Server
 	ftpDoors  []ftpDoor
+	proxy     engine.Proxy
 	undo      []func(ctx context.Context) error // ends what was started, last first
 
 	serving sync.WaitGroup // one for each listener
@@ -54,6 +56,11 @@ type node struct {
 // start builds the parts and serves. What was started is ended by stop, also after an error. Ports are taken
 // first and connections accepted last, so that a start that cannot succeed leaves the accounts as they were.
 func (n *node) start(ctx context.Context) error {
+	proxy, err := n.s.Common.proxy()
+	if err != nil {
+		return err
+	}
+	n.proxy.Set(proxy)
 	if err := n.listenFTP(ctx); err != nil {
 		return err
 	}

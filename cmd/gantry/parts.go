@@ -325,6 +325,9 @@ func (n *node) apply(fresh *settings) error {
 		return fmt.Errorf("sftpd.%w", err)
 	}
 	n.guard.SetConfig(fresh.Common.Guard)
+	if proxy, err := fresh.Common.proxy(); err == nil { // Validate has looked
+		n.proxy.Set(proxy)
+	}
 	if fresh.DataProvider.Driver == "memory" && n.s.DataProvider.Driver == "memory" {
 		ctx, cancel := context.WithTimeout(context.Background(), startWait)
 		defer cancel()
@@ -338,7 +341,7 @@ func (n *node) apply(fresh *settings) error {
 // needRestart names the keys whose values changed and that apply does not change.
 func needRestart(old, fresh *config.Report) []string {
 	live := []string{
-		"common.max_total_connections", "common.max_per_host_connections", "common.allowlist_status",
+		"common.max_total_connections", "common.max_per_host_connections", "common.allowlist_status", "common.proxy_protocol",
 		"sftpd.trusted_user_ca_keys", "sftpd.revoked_user_certs_file",
 		"sftpd.host_keys", "sftpd.host_certificates", "sftpd.host_key_algorithms", "sftpd.login_banner_file", "sftpd.max_auth_tries", "sftpd.rekey_mb",
 		"sftpd.kex_algorithms", "sftpd.ciphers", "sftpd.macs", "sftpd.public_key_algorithms",
@@ -351,7 +354,7 @@ func needRestart(old, fresh *config.Report) []string {
 	for _, v := range fresh.Values {
 		text, ok := had[v.Key]
 		delete(had, v.Key)
-		if (!ok || text != v.Text) && !slices.Contains(live, v.Key) && !strings.HasPrefix(v.Key, "common.defender.") && !strings.HasPrefix(v.Key, "common.rate_limiters") {
+		if (!ok || text != v.Text) && !slices.Contains(live, v.Key) && !strings.HasPrefix(v.Key, "common.defender.") && !strings.HasPrefix(v.Key, "common.rate_limiters") && !strings.HasPrefix(v.Key, "common.proxy_") {
 			out = append(out, v.Key)
 		}
 	}
