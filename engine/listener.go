@@ -33,6 +33,7 @@ type Listener struct {
 
 	mu      sync.Mutex // guards what follows
 	pending map[net.Conn]struct{}
+	closed  bool
 	err     error // why accepting ended
 }
 
@@ -69,6 +70,7 @@ func (l *Listener) Close() error {
 		close(l.done)
 		err = l.Listener.Close()
 		l.mu.Lock()
+		l.closed = true
 		for c := range l.pending {
 			c.Close()
 		}
@@ -150,11 +152,15 @@ func (l *Listener) came(c net.Conn) {
 	default:
 		required := l.proxy.required()
 		l.mu.Lock()
-		full := len(l.pending) >= maxPending
-		if !full {
+		full, closed := len(l.pending) >= maxPending, l.closed
+		if !full && !closed {
 			l.pending[c] = struct{}{}
 		}
 		l.mu.Unlock()
+		if closed { // while it was accepted
+			reset(c)
+			return
+		}
 		if full {
 			l.log.Warn("connection refused", "remote", c.RemoteAddr().String(), "err", "too many wait for their PROXY header")
 			reset(c)

@@ -183,7 +183,7 @@ func TestSilentProxies(t *testing.T) {
 // RES-1: nothing is left of connections at any stage when the listener closes.
 func TestCloseLeavesNothing(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	l := listening(t, ProxyConfig{1, nets("127.0.0.1/32"), nil}, time.Minute)
+	l := listening(t, ProxyConfig{1, nets("127.0.0.1/32"), nil}, time.Hour)
 	var all []net.Conn
 	for i := range 50 {
 		c, err := net.Dial("tcp", l.Addr().String())
@@ -196,7 +196,13 @@ func TestCloseLeavesNothing(t *testing.T) {
 		}
 		all = append(all, c)
 	}
-	l.Close()
+	closed := make(chan struct{})
+	go func() { l.Close(); close(closed) }()
+	select {
+	case <-closed:
+	case <-time.After(10 * time.Second):
+		t.Fatal("Close waits for a header")
+	}
 	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("accept after close: %v", err)
 	}
