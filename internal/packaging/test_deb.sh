@@ -5,7 +5,9 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=$(mktemp -d)
 pid=
-trap '[ -z "$pid" ] || kill $pid 2>/dev/null || true; umount "$work/root/proc" 2>/dev/null || true; rm -rf --one-file-system "$work"' EXIT
+# The server is the child of the shell that runs the function.
+stop() { [ -z "$pid" ] || { kill $(ps -o pid= --ppid "$pid") 2>/dev/null || true; wait "$pid" || true; pid=; }; }
+trap 'stop; umount "$work/root/proc" 2>/dev/null || true; rm -rf --one-file-system "$work"' EXIT
 if [ -n "${GANTRY_TEST_ROOT:-}" ]; then cp -a "$GANTRY_TEST_ROOT" "$work/root"; else debootstrap --variant=minbase bookworm "$work/root" >"$work/log" || { tail "$work/log"; exit 1; }; fi
 arch=$(dpkg --print-architecture)
 root() { chroot "$work/root" /usr/bin/env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
@@ -32,7 +34,7 @@ printf 'put README.md\nls -l\n' >"$work/batch"
 SSH_ASKPASS="$work/ask" SSH_ASKPASS_REQUIRE=force sftp -q -P "$port" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
 	-o PubkeyAuthentication=no -o BatchMode=no -b - -oBatchMode=no joe@127.0.0.1 <"$work/batch"
 cmp README.md "$work/root/srv/gantry/joe/README.md"
-kill $pid 2>/dev/null; wait $pid || true; pid=
+stop
 echo '{"common":{"upload_mode":2}}' >"$work/root/etc/gantry/gantry.json"
 root dpkg --force-confold -i /2.deb
 root gantry version >"$work/version" && grep 0.0.2 "$work/version"
