@@ -1,5 +1,3 @@
-// Package engine is the network layer below the protocols. So far it has the listener that protocols with a goroutine
-// for each connection take theirs from: it survives a lack of descriptors and reads PROXY headers of trusted peers.
 package engine
 
 import (

@@ -37,15 +37,15 @@ type Proxy struct{ cfg atomic.Pointer[ProxyConfig] }
 // Set changes the rule for connections to come.
 func (p *Proxy) Set(cfg ProxyConfig) { p.cfg.Store(&cfg) }
 
-type verdict int
+type judgement int
 
 const (
-	direct  verdict = iota // no header is read
-	headed                 // a header is expected, or may come
-	refused                // it must come through a proxy
+	direct  judgement = iota // no header is read
+	headed                   // a header is expected, or may come
+	refused                  // it must come through a proxy
 )
 
-func (p *Proxy) judge(a netip.Addr) verdict {
+func (p *Proxy) judge(a netip.Addr) judgement {
 	if p == nil {
 		return direct
 	}
@@ -69,29 +69,29 @@ func (p *Proxy) required() bool {
 	return cfg != nil && cfg.Mode == ProxyRequired
 }
 
-// Conn is a connection that came through a proxy.
-type Conn struct {
+// Proxied is a connection that came through a proxy.
+type Proxied struct {
 	net.Conn
 	remote, local net.Addr
 }
 
 // RemoteAddr is the client's address, from the header.
-func (c *Conn) RemoteAddr() net.Addr { return c.remote }
+func (c *Proxied) RemoteAddr() net.Addr { return c.remote }
 
 // LocalAddr is the address that the client connected to, from the header.
-func (c *Conn) LocalAddr() net.Addr { return c.local }
+func (c *Proxied) LocalAddr() net.Addr { return c.local }
 
 // Proxy is the address of the proxy.
-func (c *Conn) Proxy() net.Addr { return c.Conn.RemoteAddr() }
+func (c *Proxied) Proxy() net.Addr { return c.Conn.RemoteAddr() }
 
 // TCP is the bare connection, with nothing read ahead; nil if it is not TCP.
-func (c *Conn) TCP() *net.TCPConn {
+func (c *Proxied) TCP() *net.TCPConn {
 	t, _ := c.Conn.(*net.TCPConn)
 	return t
 }
 
 // CloseWrite sends a FIN.
-func (c *Conn) CloseWrite() error {
+func (c *Proxied) CloseWrite() error {
 	if t := c.TCP(); t != nil {
 		return t.CloseWrite()
 	}
@@ -99,7 +99,7 @@ func (c *Conn) CloseWrite() error {
 }
 
 // SetLinger is TCP's.
-func (c *Conn) SetLinger(sec int) error {
+func (c *Proxied) SetLinger(sec int) error {
 	if t := c.TCP(); t != nil {
 		return t.SetLinger(sec)
 	}
@@ -107,7 +107,7 @@ func (c *Conn) SetLinger(sec int) error {
 }
 
 // ReadFrom is TCP's, which knows sendfile.
-func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
+func (c *Proxied) ReadFrom(r io.Reader) (int64, error) {
 	if t := c.TCP(); t != nil {
 		return t.ReadFrom(r)
 	}
@@ -220,5 +220,5 @@ func apply(c net.Conn, head []byte) (net.Conn, error) {
 	if !ok1 || !ok2 || !h.TransportProtocol.IsStream() {
 		return c, nil // UNKNOWN, or no address of the Internet
 	}
-	return &Conn{Conn: c, remote: remote, local: local}, nil
+	return &Proxied{Conn: c, remote: remote, local: local}, nil
 }

@@ -81,7 +81,7 @@ func (c *conn) listen() (*passive, uint16, error) {
 	}
 	bound := c.local // the address that the peer knows, which behind a proxy is the proxy's
 	var via netip.Addr
-	if x, ok := c.nc.(*engine.Conn); ok {
+	if x, ok := c.nc.(*engine.Proxied); ok {
 		bound, via = addrOf(x.Conn.LocalAddr()), addrOf(x.Proxy()).Addr()
 	}
 	ip := net.IP(bound.Addr().AsSlice())

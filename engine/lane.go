@@ -1,0 +1,125 @@
+package engine
+
+import "sync"
+
+// pool runs functions on goroutines that it keeps for the next ones: their stacks have grown already.
+type pool struct {
+	keep int
+	all  sync.WaitGroup
+
+	mu   sync.Mutex // guards what follows
+	idle []chan func()
+	over bool
+}
+
+// Go runs f, at once, on its own goroutine.
+func (p *pool) Go(f func()) {
+	p.mu.Lock()
+	if n := len(p.idle); n > 0 {
+		ch := p.idle[n-1]
+		p.idle = p.idle[:n-1]
+		p.mu.Unlock()
+		ch <- f // it has room for one
+		return
+	}
+	p.mu.Unlock()
+	p.all.Go(func() { p.run(f) })
+}
+
+func (p *pool) run(f func()) {
+	ch := make(chan func(), 1)
+	for f != nil {
+		f()
+		p.mu.Lock()
+		if p.over || len(p.idle) >= p.keep {
+			p.mu.Unlock()
+			return
+		}
+		p.idle = append(p.idle, ch)
+		p.mu.Unlock()
+		f = <-ch
+	}
+}
+
+// close ends the idle goroutines and waits for the others.
+func (p *pool) close() {
+	p.mu.Lock()
+	p.over = true
+	for _, ch := range p.idle {
+		close(ch)
+	}
+	p.idle = nil
+	p.mu.Unlock()
+	p.all.Wait()
+}
+
+// Lane bounds how many functions of one kind run at once: whatever they wait for, others have lanes of their own. The
+// queue is bounded by the number of connections, each of which has at most one function in it. Safe for concurrent use.
+type Lane struct {
+	pool  *pool
+	limit int
+
+	mu      sync.Mutex // guards what follows
+	running int
+	queue   []func()
+	users   int
+}
+
+// Go runs f, or queues it while limit others run. It does not block.
+func (l *Lane) Go(f func()) {
+	l.mu.Lock()
+	if l.running >= l.limit {
+		l.queue = append(l.queue, f)
+		l.mu.Unlock()
+		return
+	}
+	l.running++
+	l.mu.Unlock()
+	l.pool.Go(func() { l.run(f) })
+}
+
+func (l *Lane) run(f func()) {
+	for f != nil {
+		f()
+		f = l.next()
+	}
+}
+
+// next takes what waits longest; nil ends the caller.
+func (l *Lane) next() func() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.queue) == 0 {
+		l.running--
+		l.queue = nil
+		return nil
+	}
+	f := l.queue[0]
+	l.queue[0] = nil
+	l.queue = l.queue[1:]
+	return f
+}
+
+// lanes are those that have a name.
+type lanes struct {
+	mu sync.Mutex
+	m  map[string]*Lane
+}
+
+// Lane gives the lane of that name, for limit functions at once, and what gives it back. Safe for concurrent use.
+func (e *Engine) Lane(name string, limit int) (l *Lane, release func()) {
+	e.lanes.mu.Lock()
+	defer e.lanes.mu.Unlock()
+	if l = e.lanes.m[name]; l == nil {
+		l = &Lane{pool: &e.pool, limit: limit}
+		e.lanes.m[name] = l
+	}
+	l.users++
+	return l, func() {
+		e.lanes.mu.Lock()
+		defer e.lanes.mu.Unlock()
+		if l.users--; l.users == 0 {
+			delete(e.lanes.m, name)
+		}
+	}
+}

@@ -1,0 +1,186 @@
+package engine
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// handshakeWait is the time of a TLS handshake from its first byte.
+const handshakeWait = 10 * time.Second
+
+// secured is the TLS of a connection, parked or lifted.
+type secured struct {
+	*tls.Conn
+	wire *wire
+}
+
+// wouldBlock is what a parked connection's TLS reads when no more ciphertext is there: crypto/tls keeps a connection
+// in use after a temporary error.
+type wouldBlock struct{}
+
+func (wouldBlock) Error() string   { return "would block" }
+func (wouldBlock) Timeout() bool   { return true }
+func (wouldBlock) Temporary() bool { return true }
+
+// wire is the net.Conn under a tls.Conn. It has one owner at a time: the connection's turn, or a goroutine.
+type wire struct {
+	c      *Conn    // of a parked connection
+	in     []byte   // read before anything else
+	nc     net.Conn // nil: parked
+	gather bool     // keep what is written until flush
+	buf    []byte
+	fin    bool // the peer's FIN was seen: an io.EOF of TLS is no close_notify
+}
+
+func (w *wire) Read(p []byte) (int, error) {
+	if len(w.in) > 0 {
+		n := copy(p, w.in)
+		if w.in = w.in[n:]; len(w.in) == 0 {
+			w.in = nil
+		}
+		return n, nil
+	}
+	if w.nc == nil {
+		return 0, wouldBlock{}
+	}
+	n, err := w.nc.Read(p)
+	if err == io.EOF {
+		w.fin = true
+	}
+	return n, err
+}
+
+func (w *wire) Write(p []byte) (int, error) {
+	switch {
+	case w.gather:
+		w.buf = append(w.buf, p...)
+		return len(p), nil
+	case w.nc != nil:
+		return w.nc.Write(p)
+	}
+	return w.c.write(p)
+}
+
+// flush writes what was gathered.
+func (w *wire) flush() error {
+	if len(w.buf) == 0 {
+		return nil
+	}
+	_, err := w.nc.Write(w.buf)
+	w.buf = w.buf[:0]
+	return err
+}
+
+// Close does nothing: sockets are closed by their owners.
+func (w *wire) Close() error { return nil }
+
+func (w *wire) LocalAddr() net.Addr {
+	if w.nc != nil {
+		return w.nc.LocalAddr()
+	}
+	return net.TCPAddrFromAddrPort(w.c.local)
+}
+
+func (w *wire) RemoteAddr() net.Addr {
+	if w.nc != nil {
+		return w.nc.RemoteAddr()
+	}
+	return net.TCPAddrFromAddrPort(w.c.remote)
+}
+
+func (w *wire) SetDeadline(t time.Time) error {
+	return errors.Join(w.SetReadDeadline(t), w.SetWriteDeadline(t))
+}
+
+func (w *wire) SetReadDeadline(t time.Time) error {
+	if w.nc == nil {
+		return nil
+	}
+	return w.nc.SetReadDeadline(t)
+}
+
+func (w *wire) SetWriteDeadline(t time.Time) error {
+	if w.nc == nil {
+		return nil
+	}
+	return w.nc.SetWriteDeadline(t)
+}
+
+// handshake leaves the loop for the handshake, whose first bytes are in rest.
+func (c *Conn) handshake() {
+	conf, then := c.conf, c.then
+	c.conf, c.then = nil, nil
+	c.settle(Lift(func(l *Lifted) Verdict {
+		err := errHandshakes
+		if c.e.enterHandshake() {
+			err = c.shake(l, conf)
+			c.e.leaveHandshake()
+		}
+		return Verdict{kind: calling, call: func() Verdict { // in turn again
+			if v := then(err); err == nil {
+				return v
+			}
+			return Close()
+		}}
+	}))
+}
+
+// shake runs on a goroutine.
+func (c *Conn) shake(l *Lifted, conf *tls.Config) error {
+	s := &secured{wire: &wire{c: c, in: c.rest, nc: l.nc}}
+	c.rest = nil
+	s.Conn = tls.Server(s.wire, conf)
+	ctx, cancel := context.WithTimeout(c.Context(), handshakeWait)
+	defer cancel()
+	if err := s.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	c.secure = s
+	return nil
+}
+
+var errHandshakes = errors.New("engine: too many TLS handshakes at once")
+
+// records are buffers for the plain text of a record.
+var records = sync.Pool{New: func() any { b := make([]byte, 16<<10); return &b }}
+
+// turnTLS gives the handler plain text.
+func (c *Conn) turnTLS(in []byte) {
+	if len(c.plain) > 0 {
+		c.plain = c.offer(c.plain, nil)
+	}
+	if !c.free() {
+		c.rest = append(c.rest, in...)
+		return
+	}
+	w := c.secure.wire
+	w.in = in
+	if len(c.rest) > 0 {
+		w.in = append(c.rest, in...)
+	}
+	buf := records.Get().(*[]byte)
+	var err error
+	for err == nil && c.free() {
+		var n int
+		if n, err = c.secure.Read(*buf); n > 0 {
+			c.plain = c.offer(c.plain, (*buf)[:n])
+		}
+	}
+	records.Put(buf)
+	c.rest = nil
+	if len(w.in) > 0 && c.state != closed {
+		c.rest = append([]byte(nil), w.in...)
+	}
+	w.in = nil
+	if err != nil && !errors.Is(err, wouldBlock{}) && c.state != closed {
+		if err == io.EOF {
+			c.secure.CloseWrite()
+		}
+		c.peerEnded(err)
+	}
+}
