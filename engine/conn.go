@@ -60,6 +60,8 @@ type Verdict struct {
 	conf *tls.Config
 	then func(err error) Verdict
 	call func() Verdict
+
+	resume bool
 }
 
 type verdict uint8
@@ -70,7 +72,6 @@ const (
 	working
 	lifting
 	holding
-	resuming
 	securing
 	calling
 )
@@ -94,7 +95,13 @@ func Lift(f func(l *Lifted) Verdict) Verdict { return Verdict{kind: lifting, lif
 func Hold() Verdict { return Verdict{kind: holding} }
 
 // Resume ends a Hold.
-func Resume() Verdict { return Verdict{kind: resuming} }
+func Resume() Verdict { return Verdict{resume: true} }
+
+// Resumed is v after the end of a Hold.
+func (v Verdict) Resumed() Verdict {
+	v.resume = true
+	return v
+}
 
 // StartTLS has the connection wait for a TLS handshake, as server, and calls then with its outcome: with an error the
 // connection ends after it. Bytes that have come already end the connection: in clear they could be anybody's.
@@ -410,13 +417,14 @@ func (c *Conn) settle(v Verdict) {
 	if c.state == closed {
 		return
 	}
+	if v.resume {
+		c.held = false
+	}
 	switch v.kind {
 	case closing:
 		c.shut()
 	case holding:
 		c.held = true
-	case resuming:
-		c.held = false
 	case working:
 		c.busy = true
 		lane := v.lane

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -24,10 +25,11 @@ type Listener struct {
 	log   *slog.Logger
 	wait  time.Duration
 
-	out  chan net.Conn
-	done chan struct{} // closed by Close
-	once sync.Once
-	all  sync.WaitGroup
+	check atomic.Pointer[func(addr netip.Addr) error] // nil: nobody is refused
+	out   chan net.Conn
+	done  chan struct{} // closed by Close
+	once  sync.Once
+	all   sync.WaitGroup
 
 	mu      sync.Mutex // guards what follows
 	pending map[net.Conn]struct{}
@@ -45,6 +47,10 @@ func newListener(l net.Listener, proxy *Proxy, log *slog.Logger, wait time.Durat
 	x.all.Go(x.run) // ends with Close
 	return x
 }
+
+// Check has f asked about the peer of each socket from now on, before anything is read: with an error it is reset. f must
+// not block. A proxy is not asked about.
+func (l *Listener) Check(f func(addr netip.Addr) error) { l.check.Store(&f) }
 
 // Accept gives the next connection whose header, if it has to have one, has been read.
 func (l *Listener) Accept() (net.Conn, error) {
@@ -143,6 +149,13 @@ func (l *Listener) run() {
 func (l *Listener) came(c net.Conn) {
 	switch l.proxy.judge(peerOf(c)) {
 	case direct:
+		if f := l.check.Load(); f != nil {
+			if err := (*f)(peerOf(c)); err != nil {
+				l.log.Warn("connection refused", "remote", c.RemoteAddr().String(), "err", err)
+				reset(c)
+				return
+			}
+		}
 		l.give(c)
 	case refused:
 		l.log.Warn("connection refused", "remote", c.RemoteAddr().String(), "err", "it must come through a proxy of proxy_allowed")

@@ -62,6 +62,9 @@ func New(o Options) (*Engine, error) {
 	return e, nil
 }
 
+// Go runs f on a goroutine that is kept for others after it. It is for what one connection has one of.
+func (e *Engine) Go(f func()) { e.pool.Go(f) }
+
 // Close ends the engine. Its servers must have been shut down.
 func (e *Engine) Close() error {
 	e.wheel.stop()

@@ -12,25 +12,22 @@ import (
 
 // feed gives all lines of data that comes in pieces of n bytes.
 func feed(data []byte, n int) (out []string) {
-	var l lines
+	var held []byte
 	for len(data) > 0 {
-		room := l.room()
-		k := copy(room[:min(len(room), n)], data)
-		l.got(k)
-		data = data[k:]
+		k := min(len(data), n)
+		held, data = append(held, data[:k]...), data[k:]
 		for {
-			line, ok, err := l.next()
+			line, m, err := nextLine(held)
 			if errors.Is(err, errBadLine) {
 				out = append(out, "!bad")
-				continue
-			}
-			if err != nil {
+			} else if err != nil {
 				return append(out, "!"+err.Error())
-			}
-			if !ok {
+			} else if m == 0 {
 				break
+			} else {
+				out = append(out, string(line))
 			}
-			out = append(out, string(line))
+			held = held[m:]
 		}
 	}
 	return out

@@ -12,7 +12,7 @@ import (
 )
 
 // needs says what a command asks of the connection.
-type needs uint8
+type needs uint16
 
 const (
 	anyone   needs = 1 << iota // before a login too (FTP-7)
@@ -20,14 +20,16 @@ const (
 	data                       // opens a data connection
 	stores                     // refusals are those of STOR
 	keeps                      // REST, RANG and ALLO stay
+	quick                      // answered from memory, or by a transfer of its own: it does not block
 )
 
 // command is a row of the table.
 type command struct {
 	run   func(*conn, context.Context, string) error
 	needs needs
-	feat  string           // its line of FEAT
-	on    func(*conn) bool // nil: always there
+	feat  string                         // its line of FEAT
+	on    func(*conn) bool               // nil: always there
+	slow  func(c *conn, arg string) bool // it may block; nil: it may, unless it is quick
 	rfc   string
 }
 
@@ -38,48 +40,48 @@ func combines(c *conn) bool { return c.srv.cfg.CombineSupport == 1 }
 // commandTable makes the table of the control connection's commands. A Server holds it.
 func commandTable() map[string]command {
 	t := map[string]command{
-		"USER": {run: (*conn).userCmd, needs: anyone | argument, rfc: "959 4.1.1"},
+		"USER": {run: (*conn).userCmd, needs: quick | anyone | argument, rfc: "959 4.1.1"},
 		"PASS": {run: (*conn).pass, needs: anyone, rfc: "959 4.1.1"},
-		"ACCT": {run: (*conn).acct, needs: argument, rfc: "959 4.1.1"},
+		"ACCT": {run: (*conn).acct, needs: quick | argument, rfc: "959 4.1.1"},
 		"REIN": {run: (*conn).rein, rfc: "959 4.1.1"},
-		"QUIT": {run: (*conn).quitCmd, needs: anyone, rfc: "959 4.1.1"},
-		"AUTH": {run: (*conn).auth, needs: anyone | argument, feat: "AUTH TLS", on: hasTLS, rfc: "4217 4"},
-		"PBSZ": {run: (*conn).pbszCmd, needs: anyone | argument, feat: "PBSZ", on: hasTLS, rfc: "4217 9"},
-		"PROT": {run: (*conn).prot, needs: anyone | argument, feat: "PROT", on: hasTLS, rfc: "4217 9"},
-		"CCC":  {run: (*conn).ccc, on: hasTLS, rfc: "4217 5"},
-		"HOST": {run: (*conn).host, needs: anyone | argument, feat: "HOST", rfc: "7151"},
-		"CLNT": {run: (*conn).clnt, needs: anyone, feat: "CLNT"},
-		"FEAT": {run: (*conn).featCmd, needs: anyone, rfc: "2389 3"},
-		"OPTS": {run: (*conn).opts, needs: anyone | argument, rfc: "2389 4"},
-		"HELP": {run: (*conn).help, needs: anyone, rfc: "959 4.1.3"},
-		"NOOP": {run: (*conn).noop, needs: anyone | keeps, rfc: "959 4.1.3"},
-		"SYST": {run: (*conn).syst, rfc: "959 4.1.3"},
-		"STAT": {run: (*conn).stat, needs: keeps, rfc: "959 4.1.3"},
-		"TYPE": {run: (*conn).typeCmd, needs: argument | keeps, rfc: "959 3.1.1"},
-		"STRU": {run: (*conn).stru, needs: argument | keeps, rfc: "959 3.1.2"},
-		"MODE": {run: (*conn).mode, needs: argument | keeps, rfc: "959 3.4"},
-		"PASV": {run: (*conn).pasv, needs: keeps, rfc: "959 4.1.2"},
-		"EPSV": {run: (*conn).epsv, needs: keeps, feat: "EPSV", rfc: "2428 3"},
-		"PORT": {run: (*conn).port, needs: argument | keeps, rfc: "959 4.1.2"},
-		"EPRT": {run: (*conn).eprt, needs: argument | keeps, feat: "EPRT", rfc: "2428 2"},
-		"REST": {run: (*conn).rest, needs: argument | keeps, feat: "REST STREAM", rfc: "3659 5"},
-		"RANG": {run: (*conn).rang, needs: argument | keeps, feat: "RANG STREAM"},
-		"ALLO": {run: (*conn).alloCmd, needs: argument | keeps, rfc: "959 4.1.3"},
-		"RETR": {run: (*conn).retr, needs: argument | data, rfc: "959 4.1.3"},
-		"STOR": {run: (*conn).stor, needs: argument | data | stores, rfc: "959 4.1.3"},
-		"APPE": {run: (*conn).appe, needs: argument | data | stores, rfc: "959 4.1.3"},
-		"STOU": {run: (*conn).stou, needs: data | stores, rfc: "959 4.1.3"},
-		"ABOR": {run: (*conn).abor, rfc: "959 4.1.3"},
-		"LIST": {run: (*conn).listCmd, needs: data, rfc: "959 4.1.3"},
-		"NLST": {run: (*conn).nlst, needs: data, rfc: "959 4.1.3"},
-		"MLSD": {run: (*conn).mlsd, needs: data, rfc: "3659 7"},
+		"QUIT": {run: (*conn).quitCmd, needs: quick | anyone, rfc: "959 4.1.1"},
+		"AUTH": {run: (*conn).auth, needs: quick | anyone | argument, feat: "AUTH TLS", on: hasTLS, rfc: "4217 4"},
+		"PBSZ": {run: (*conn).pbszCmd, needs: quick | anyone | argument, feat: "PBSZ", on: hasTLS, rfc: "4217 9"},
+		"PROT": {run: (*conn).prot, needs: quick | anyone | argument, feat: "PROT", on: hasTLS, rfc: "4217 9"},
+		"CCC":  {run: (*conn).ccc, needs: quick, on: hasTLS, rfc: "4217 5"},
+		"HOST": {run: (*conn).host, needs: quick | anyone | argument, feat: "HOST", rfc: "7151"},
+		"CLNT": {run: (*conn).clnt, needs: quick | anyone, feat: "CLNT"},
+		"FEAT": {run: (*conn).featCmd, needs: quick | anyone, rfc: "2389 3"},
+		"OPTS": {run: (*conn).opts, needs: quick | anyone | argument, rfc: "2389 4"},
+		"HELP": {run: (*conn).help, needs: quick | anyone, rfc: "959 4.1.3"},
+		"NOOP": {run: (*conn).noop, needs: quick | anyone | keeps, rfc: "959 4.1.3"},
+		"SYST": {run: (*conn).syst, needs: quick, rfc: "959 4.1.3"},
+		"STAT": {run: (*conn).stat, needs: keeps, slow: func(_ *conn, arg string) bool { return listArg(arg) != "" }, rfc: "959 4.1.3"},
+		"TYPE": {run: (*conn).typeCmd, needs: quick | argument | keeps, rfc: "959 3.1.1"},
+		"STRU": {run: (*conn).stru, needs: quick | argument | keeps, rfc: "959 3.1.2"},
+		"MODE": {run: (*conn).mode, needs: quick | argument | keeps, rfc: "959 3.4"},
+		"PASV": {run: (*conn).pasv, needs: keeps, slow: func(c *conn, _ string) bool { return c.b.PassiveHost != "" }, rfc: "959 4.1.2"},
+		"EPSV": {run: (*conn).epsv, needs: quick | keeps, feat: "EPSV", rfc: "2428 3"},
+		"PORT": {run: (*conn).port, needs: quick | argument | keeps, rfc: "959 4.1.2"},
+		"EPRT": {run: (*conn).eprt, needs: quick | argument | keeps, feat: "EPRT", rfc: "2428 2"},
+		"REST": {run: (*conn).rest, needs: quick | argument | keeps, feat: "REST STREAM", rfc: "3659 5"},
+		"RANG": {run: (*conn).rang, needs: quick | argument | keeps, feat: "RANG STREAM"},
+		"ALLO": {run: (*conn).alloCmd, needs: quick | argument | keeps, rfc: "959 4.1.3"},
+		"RETR": {run: (*conn).retr, needs: quick | argument | data, rfc: "959 4.1.3"},
+		"STOR": {run: (*conn).stor, needs: quick | argument | data | stores, rfc: "959 4.1.3"},
+		"APPE": {run: (*conn).appe, needs: quick | argument | data | stores, rfc: "959 4.1.3"},
+		"STOU": {run: (*conn).stou, needs: quick | data | stores, rfc: "959 4.1.3"},
+		"ABOR": {run: (*conn).abor, needs: quick, rfc: "959 4.1.3"},
+		"LIST": {run: (*conn).listCmd, needs: quick | data, rfc: "959 4.1.3"},
+		"NLST": {run: (*conn).nlst, needs: quick | data, rfc: "959 4.1.3"},
+		"MLSD": {run: (*conn).mlsd, needs: quick | data, rfc: "3659 7"},
 		"MLST": {run: (*conn).mlst, rfc: "3659 7"},
 		"SIZE": {run: (*conn).size, needs: argument, feat: "SIZE", rfc: "3659 4"},
 		"MDTM": {run: (*conn).mdtm, needs: argument, feat: "MDTM", rfc: "3659 3"},
 		"MFMT": {run: (*conn).mfmt, needs: argument, feat: "MFMT"},
 		"CWD":  {run: (*conn).cwdCmd, needs: argument, rfc: "959 4.1.1"},
-		"CDUP": {run: (*conn).cdup, rfc: "959 4.1.1"},
-		"PWD":  {run: (*conn).pwd, rfc: "959 4.1.3"},
+		"CDUP": {run: (*conn).cdup, needs: quick, rfc: "959 4.1.1"},
+		"PWD":  {run: (*conn).pwd, needs: quick, rfc: "959 4.1.3"},
 		"MKD":  {run: (*conn).mkd, needs: argument, rfc: "959 4.1.3"},
 		"RMD":  {run: (*conn).rmd, needs: argument, rfc: "959 4.1.3"},
 		"DELE": {run: (*conn).dele, needs: argument, rfc: "959 4.1.3"},

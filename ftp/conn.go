@@ -7,14 +7,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/netip"
-	"os"
-	"runtime/debug"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/valyala/bytebufferpool"
+
+	"github.com/gantryhq/gantry/engine"
 	"github.com/gantryhq/gantry/internal/session"
 	"github.com/gantryhq/gantry/vfs"
 )
@@ -24,28 +23,27 @@ const protocol = "FTP"
 
 // Bounds of a connection.
 const (
-	writeWait     = 30 * time.Second // for a reply to be taken
-	handshakeWait = 10 * time.Second
-	commandWait   = 10 * time.Minute // for a command without transfer
-	byeWait       = 5 * time.Second
-	maxTries      = 3 // of PASS (RFC 2577 5)
+	commandWait = 10 * time.Minute // for a command without transfer
+	byeWait     = 5 * time.Second
+	maxTries    = 3 // of PASS (RFC 2577 5)
 )
 
-// conn is one control connection.
+// conn is one control connection, the engine's Handler of it.
 type conn struct {
 	srv           *Server // these are immutable
 	b             *binding
-	nc            net.Conn
+	ec            *engine.Conn
 	remote, local netip.AddrPort
-	id            string
-	log           *slog.Logger
 	ctx           context.Context
 	cancel        context.CancelCauseFunc
-	begun         time.Time
 
-	// Owned by run.
-	in       lines
-	r        io.Reader
+	// Owned by the connection's turn, and by the work of a command.
+	id       string
+	log      *slog.Logger
+	begun    time.Time
+	out      *bytebufferpool.ByteBuffer // of the turn: replies
+	lane     *engine.Lane               // of the user; nil before the login
+	giveLane func()
 	tlsConf  *tls.Config
 	secure   bool
 	user     string
@@ -69,67 +67,154 @@ type conn struct {
 	hash     string
 	source   source // of the next data connection
 	quit     bool
+	more     bool // bytes have come behind the command that runs
+	starts   bool // TLS begins after this command
+	waits    bool // nothing is read until something else has happened
+	draining bool
+	x        *transfer  // nil when idle
+	next     *[2]string // verb and argument that wait behind a transfer
 
-	x    *transfer  // nil when idle; owned by run
-	next *[2]string // verb and argument that waited behind a transfer
-
-	wmu sync.Mutex // held while w is written; guards w
-	w   io.Writer
-
-	draining atomic.Bool
-	killed   atomic.Pointer[error]
+	killed atomic.Bool
 }
 
-func newConn(s *Server, b *binding, nc net.Conn) *conn {
-	c := &conn{
-		srv: s, b: b, nc: nc, remote: addrOf(nc.RemoteAddr()), local: addrOf(nc.LocalAddr()),
-		id: fmt.Sprintf("%s_%d_%d", protocol, b.index, s.count.Add(1)), begun: time.Now(),
-		r: nc, w: nc, facts: factsDefault, hash: "SHA-256",
-	}
+var _ engine.Handler = (*conn)(nil)
+
+func newConn(s *Server, b *binding, ec *engine.Conn) *conn {
+	c := &conn{srv: s, b: b, ec: ec, remote: ec.Remote(), local: ec.Local()}
+	c.reset()
 	c.ctx, c.cancel = context.WithCancelCause(s.ctx)
-	c.log = s.log.With("proto", protocol, "conn", c.id, "remote", c.remote.Addr().String())
 	return c
 }
 
-func addrOf(a net.Addr) netip.AddrPort {
-	t, ok := a.(*net.TCPAddr)
-	if !ok {
-		return netip.AddrPort{}
+// reset makes everything new but TLS, for a connection's beginning and for REIN.
+func (c *conn) reset() {
+	c.id, c.begun = fmt.Sprintf("%s_%d_%d", protocol, c.b.index, c.srv.count.Add(1)), time.Now()
+	c.log = c.srv.log.With("proto", protocol, "conn", c.id, "remote", c.remote.Addr().String())
+	c.s, c.login, c.user, c.ascii, c.epsvAll = nil, nil, "", false, false
+	c.from, c.copyFrom, c.facts, c.hash = nil, nil, factsDefault, "SHA-256"
+	c.cwd, c.start = vfs.Path{}, vfs.Path{}
+	if c.giveLane != nil {
+		c.giveLane()
 	}
-	p := t.AddrPort()
-	return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
+	c.lane, c.giveLane = nil, nil
 }
 
-// run serves the connection to its end.
-func (c *conn) run() {
-	defer c.nc.Close()
-	defer c.cancel(nil)
-	defer context.AfterFunc(c.ctx, func() { c.nc.Close() })()
-	defer c.recover()
-	if c.srv.gate != nil {
-		release, err := c.srv.gate.Admit(c.ctx, c.remote.Addr())
+// turn runs f in the connection's turn; its replies go out together.
+func (c *conn) turn(f func() engine.Verdict) engine.Verdict {
+	out := bytebufferpool.Get()
+	c.out = out
+	v := f()
+	c.out = nil
+	if out.Len() > 0 {
+		c.ec.Write(out.B)
+	}
+	bytebufferpool.Put(out)
+	return v
+}
+
+// post runs f in the connection's turn, from any goroutine.
+func (c *conn) post(f func() engine.Verdict) {
+	c.ec.Post(func() engine.Verdict { return c.turn(f) })
+}
+
+// Open greets.
+func (c *conn) Open(*engine.Conn) engine.Verdict {
+	c.ec.SetDeadline(c.begun.Add(time.Duration(c.srv.cfg.LoginGraceTime) * time.Second)) // RES-2
+	if c.b.TLSMode == 2 {
+		c.private, c.pbsz = true, true
+		return c.startTLS()
+	}
+	return c.turn(c.greet)
+}
+
+func (c *conn) greet() engine.Verdict {
+	c.reply(220, c.srv.banner)
+	return engine.Keep()
+}
+
+// startTLS has the connection become a TLS one.
+func (c *conn) startTLS() engine.Verdict {
+	c.tlsConf = c.b.tlsConfig()
+	return engine.StartTLS(c.tlsConf, func(err error) engine.Verdict {
 		if err != nil {
-			c.log.Warn("connection refused", "err", err)
-			c.reply(500, "Connection refused")
-			return
+			c.log.Debug("no TLS", "err", err)
+			return engine.Close()
 		}
-		defer release()
-	}
-	err := c.serve()
-	c.end(err)
+		c.secure = true
+		if c.b.TLSMode == 2 {
+			return c.turn(c.greet)
+		}
+		return engine.Keep()
+	})
 }
 
-// end sees a transfer and the session out.
-func (c *conn) end(err error) {
+// Refused says why nobody is served.
+func (c *conn) Refused(_ *engine.Conn, err error) {
+	c.log.Warn("connection refused", "err", err)
+	if c.b.TLSMode != 2 { // in clear it would not be understood
+		c.turn(func() engine.Verdict {
+			c.reply(500, "Connection refused")
+			return engine.Keep()
+		})
+	}
+	c.tries = -1 // the guard has counted it
+}
+
+// Expired ends a connection without a login.
+func (c *conn) Expired(*engine.Conn) engine.Verdict {
+	if c.s != nil {
+		return engine.Keep()
+	}
+	return c.bye("No login in time")
+}
+
+// Drain ends the connection once it is idle.
+func (c *conn) Drain(*engine.Conn) engine.Verdict {
+	c.draining = true
+	if c.x != nil {
+		return engine.Keep()
+	}
+	return c.bye("Service closing the connection")
+}
+
+func (c *conn) bye(text string) engine.Verdict {
+	if c.secure || c.b.TLSMode != 2 {
+		c.turn(func() engine.Verdict {
+			c.reply(421, text)
+			return engine.Keep()
+		})
+	}
+	return engine.Close()
+}
+
+// kill ends the connection from any goroutine, with a last reply if the peer takes it.
+func (c *conn) kill(reason error) {
+	if reason == nil {
+		reason = errShutdown
+	}
+	if c.killed.Swap(true) {
+		return
+	}
+	// On a goroutine of its own: the caller may hold what the connection's turn waits for.
+	go c.ec.Post(func() engine.Verdict { return c.bye("Service closing the connection") })
+	time.AfterFunc(byeWait, func() {
+		c.cancel(reason)
+		c.ec.Kill(reason)
+	})
+}
+
+// Closed sees a transfer and the session out.
+func (c *conn) Closed(_ *engine.Conn, err error) {
 	if x := c.x; x != nil {
-		x.abort(errControl)
+		if n := c.next; n == nil || n[0] != "QUIT" || !errors.Is(err, io.EOF) { // else it has said that it goes when the transfer is over
+			x.abort(errControl)
+		}
 		<-x.done
-		c.x = nil
 	}
 	c.dropSource()
-	if t, ok := c.r.(*tls.Conn); ok && c.ctx.Err() == nil {
-		c.nc.SetWriteDeadline(time.Now().Add(byeWait))
-		t.CloseWrite()
+	defer c.cancel(nil)
+	if c.giveLane != nil {
+		c.giveLane()
 	}
 	if c.s != nil {
 		c.s.Close()
@@ -147,201 +232,149 @@ func (c *conn) describe() session.Conn {
 	return session.Conn{ID: c.id, Protocol: protocol, Remote: c.remote, Local: c.local, Client: c.client, Kill: c.kill}
 }
 
-// kill ends the connection from any goroutine, with a last reply if the peer takes it.
-func (c *conn) kill(reason error) {
-	if reason == nil {
-		reason = errShutdown
+// Data takes command lines.
+func (c *conn) Data(_ *engine.Conn, in []byte) (n int, v engine.Verdict) {
+	if c.s != nil {
+		c.s.Touch()
 	}
-	if c.killed.CompareAndSwap(nil, &reason) {
-		c.poke()
-		time.AfterFunc(byeWait, func() { c.cancel(reason) })
-	}
-}
-
-// drain has the connection end once it is idle.
-func (c *conn) drain() {
-	c.draining.Store(true)
-	c.poke()
-}
-
-// poke wakes run from its read.
-func (c *conn) poke() { c.nc.SetReadDeadline(time.Unix(1, 0)) }
-
-// ending is why the connection must end now, or nil.
-func (c *conn) ending() error {
-	if e := c.killed.Load(); e != nil {
-		return *e
-	}
-	if c.draining.Load() && c.x == nil {
-		return errShutdown
-	}
-	return nil
-}
-
-func (c *conn) serve() error {
-	if c.b.TLSMode == 2 {
-		if err := c.startTLS(); err != nil {
-			return err
-		}
-		c.private, c.pbsz = true, true
-	}
-	if err := c.reply(220, c.srv.banner); err != nil {
-		return err
-	}
-	for !c.quit || c.x != nil {
-		verb, arg, err := c.command()
-		if err != nil {
+	v = c.turn(func() engine.Verdict {
+		for n < len(in) {
+			line, m, err := nextLine(in[n:])
 			if errors.Is(err, errLineTooLong) {
 				c.reply(500, "Command line too long")
+				return engine.Close()
 			}
-			return err
-		}
-		if verb == "" {
-			continue
-		}
-		if isHTTP(verb) {
-			return fmt.Errorf("ftp: the peer speaks HTTP: %s", verb) // FTP-6
-		}
-		if err := c.handle(verb, arg); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// command waits for the next command that may run now: any when idle; while a transfer runs those that are made for
-// that. An empty verb means that there is none yet.
-func (c *conn) command() (verb, arg string, err error) {
-	if c.x != nil {
-		select {
-		case <-c.x.done:
-			c.endTransfer()
-			return "", "", nil
-		default:
-		}
-	}
-	if err := c.ending(); err != nil {
-		c.reply(421, "Service closing the connection")
-		return "", "", err
-	}
-	if n := c.next; n != nil {
-		c.next = nil
-		return n[0], n[1], nil
-	}
-	if c.x == nil || !c.x.behind {
-		line, ok, err := c.in.next()
-		if errors.Is(err, errBadLine) {
-			c.reply(501, "The command has bytes that cannot stand in it")
-			return "", "", nil
-		}
-		if err != nil {
-			return "", "", err
-		}
-		if ok {
-			verb, arg = parseCommand(line)
+			if m == 0 {
+				break
+			}
+			n += m
+			if err != nil {
+				c.reply(501, "The command has bytes that cannot stand in it")
+				continue
+			}
+			verb, arg := parseCommand(line)
 			if c.b.Debug {
 				c.debug(verb, arg)
 			}
-			if c.x == nil || verb == "NOOP" || verb == "STAT" && arg == "" || verb == "ABOR" {
-				return verb, arg, nil
+			c.more = n < len(in)
+			if v, stop := c.command(verb, arg); stop {
+				return v
 			}
-			c.x.behind, c.x.verb, c.x.arg = true, verb, arg // its turn comes after the transfer
-			return "", "", nil
 		}
-	}
-	return "", "", c.fill()
+		return engine.Keep()
+	})
+	return n, v
 }
 
-// fill reads more of the peer's bytes, or waits for what ends the wait: the end of the transfer, a kill, a deadline.
-func (c *conn) fill() error {
-	room := c.in.room()
-	if len(room) == 0 { // a transfer runs and a whole line waits behind it
-		select {
-		case <-c.x.done:
-		case <-c.ctx.Done():
-			return context.Cause(c.ctx)
-		}
-		return nil
+// command runs a command when its turn has come: at once when idle; while a transfer runs only what is made for that.
+// With stop nothing more is taken.
+func (c *conn) command(verb, arg string) (v engine.Verdict, stop bool) {
+	if c.x != nil && verb != "NOOP" && (verb != "STAT" || arg != "") && verb != "ABOR" {
+		c.next = &[2]string{verb, arg} // its turn comes after the transfer
+		return engine.Hold(), true
 	}
-	deadline := time.Time{}
-	if c.s == nil {
-		deadline = c.begun.Add(time.Duration(c.srv.cfg.LoginGraceTime) * time.Second) // RES-2
+	if isHTTP(verb) { // FTP-6
+		c.log.Warn("the peer speaks HTTP", "cmd", verb)
+		return engine.Close(), true
 	}
-	c.nc.SetReadDeadline(deadline)
-	if c.ending() != nil || c.x != nil && c.x.isDone() { // told before the deadline was set
-		return nil
-	}
-	n, err := c.r.Read(room)
-	c.in.got(n)
-	if n > 0 || err == nil {
-		if c.s != nil {
-			c.s.Touch()
-		}
-		return nil
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		if c.x == nil && c.ending() == nil && c.s == nil && !time.Now().Before(deadline) {
-			c.reply(421, "No login in time")
-			return errors.New("ftp: no login within login_grace_time")
-		}
-		return nil
-	}
-	if err == io.EOF && c.x != nil && c.x.behind && c.x.verb == "QUIT" {
-		<-c.x.done // it has said that it goes when the transfer is over
-		return nil
-	}
-	if err == io.EOF {
-		return errControl
-	}
-	return fmt.Errorf("%w: %w", errControl, err)
-}
-
-// handle runs a command. An error ends the connection; failures of the command have been answered.
-func (c *conn) handle(verb, arg string) error {
 	cmd, ok := c.srv.commands[verb]
 	switch {
 	case !ok || cmd.on != nil && !cmd.on(c):
 		c.offset, c.ranged = 0, false
-		return c.reply(500, "Unknown command")
+		c.reply(500, "Unknown command")
+		return v, false
 	case cmd.needs&anyone == 0 && c.s == nil:
-		return c.reply(530, "Log in first") // FTP-7
+		c.reply(530, "Log in first") // FTP-7
+		return v, false
 	case cmd.needs&argument != 0 && arg == "":
-		return c.reply(501, "The command needs a parameter")
-	case cmd.needs&data != 0 && c.x == nil && c.mustBePrivate() && !c.private:
+		c.reply(501, "The command needs a parameter")
+		return v, false
+	case cmd.needs&data != 0 && c.mustBePrivate() && !c.private:
 		c.dropSource()
-		return c.reply(522, "Data connections must be private: PBSZ 0 and PROT P")
+		c.reply(522, "Data connections must be private: PBSZ 0 and PROT P")
+		return v, false
 	}
+	if cmd.needs&quick != 0 || cmd.slow != nil && !cmd.slow(c, arg) {
+		c.run(verb, &cmd, c.ctx, arg)
+		return c.after()
+	}
+	lane := c.lane
+	if c.s == nil {
+		lane = c.srv.logins
+	}
+	return engine.Work(lane, func(out *bytebufferpool.ByteBuffer) engine.Verdict {
+		ctx, cancel := context.WithTimeout(c.ctx, commandWait)
+		defer cancel()
+		c.out = out
+		c.run(verb, &cmd, ctx, arg)
+		c.out = nil
+		v, _ := c.after()
+		return v
+	}), true
+}
+
+// run runs a command, and answers its error.
+func (c *conn) run(verb string, cmd *command, ctx context.Context, arg string) {
 	if verb != "RNTO" {
 		c.from = nil
 	}
-	ctx, cancel := context.WithTimeout(c.ctx, commandWait)
 	err := cmd.run(c, ctx, arg)
-	cancel()
 	if cmd.needs&keeps == 0 && c.x == nil {
 		c.offset, c.ranged, c.allo = 0, false, 0
 	}
 	if err != nil {
-		return c.failed(verb, err, cmd.needs&stores != 0)
+		c.failed(verb, err, cmd.needs&stores != 0)
 	}
-	return nil
+}
+
+// after is what becomes of the connection after a command.
+func (c *conn) after() (v engine.Verdict, stop bool) {
+	switch {
+	case c.quit && c.x == nil:
+		return engine.Close(), true
+	case c.starts:
+		c.starts = false
+		return c.startTLS(), true
+	case c.waits:
+		return engine.Hold(), true
+	}
+	return engine.Keep(), false
+}
+
+// goOn ends the wait behind a transfer or a failed login, and runs what has waited.
+func (c *conn) goOn() engine.Verdict {
+	c.waits = false
+	if c.draining {
+		c.reply(421, "Service closing the connection")
+		return engine.Close()
+	}
+	if n := c.next; n != nil {
+		c.next, c.more = nil, true
+		v, _ := c.command(n[0], n[1])
+		return v.Resumed()
+	}
+	v, _ := c.after()
+	return v.Resumed()
 }
 
 // failed answers an error.
-func (c *conn) failed(verb string, err error, writing bool) error {
+func (c *conn) failed(verb string, err error, writing bool) {
+	c.out.B = c.failure(c.out.B, verb, err, writing)
+}
+
+// failure formats the reply to an error.
+func (c *conn) failure(b []byte, verb string, err error, writing bool) []byte {
 	code, text, known := replyFor(err, writing)
 	if !known {
 		c.log.Error("command failed", "cmd", verb, "err", err)
 	}
-	return c.reply(code, text)
+	return appendReply(b, code, text)
 }
 
-// reply writes a reply.
+// reply gives a reply, which goes out at the end of the turn. The error is always nil: handlers end with it.
 func (c *conn) reply(code int, text string) error {
-	c.wmu.Lock()
-	defer c.wmu.Unlock()
-	c.nc.SetWriteDeadline(time.Now().Add(writeWait))
-	_, err := c.w.Write(appendReply(nil, code, text))
-	return err
+	c.out.B = appendReply(c.out.B, code, text)
+	return nil
 }
 
 // debug logs a command without its secrets (LOG-1).
@@ -355,23 +388,6 @@ func (c *conn) debug(verb, arg string) {
 	c.log.Debug("command", "cmd", verb, "arg", arg)
 }
 
-// startTLS makes the control connection a TLS one.
-func (c *conn) startTLS() error {
-	c.tlsConf = c.b.tlsConfig()
-	t := tls.Server(c.nc, c.tlsConf)
-	ctx, cancel := context.WithTimeout(c.ctx, handshakeWait)
-	defer cancel()
-	c.nc.SetDeadline(time.Time{})
-	if err := t.HandshakeContext(ctx); err != nil {
-		return fmt.Errorf("ftp: TLS handshake: %w", err)
-	}
-	c.wmu.Lock()
-	c.w = t
-	c.wmu.Unlock()
-	c.r, c.secure = t, true
-	return nil
-}
-
 // mustBePrivate reports whether data connections must have TLS.
 func (c *conn) mustBePrivate() bool {
 	return c.b.TLSMode > 0 || c.login != nil && c.login.NeedsTLS()
@@ -379,11 +395,3 @@ func (c *conn) mustBePrivate() bool {
 
 // resolve makes a path of a peer's name.
 func (c *conn) resolve(name string) (vfs.Path, error) { return c.cwd.Resolve(name) }
-
-// recover stands at the boundary of each goroutine that handles a peer's bytes.
-func (c *conn) recover() {
-	if r := recover(); r != nil {
-		c.log.Error("panic", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
-		c.end(errors.New("ftp: internal error"))
-	}
-}

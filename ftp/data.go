@@ -2,15 +2,12 @@ package ftp
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -79,11 +76,7 @@ func (c *conn) listen() (*passive, uint16, error) {
 	if r.Start == 0 {
 		count = 1
 	}
-	bound := c.local // the address that the peer knows, which behind a proxy is the proxy's
-	var via netip.Addr
-	if x, ok := c.nc.(*engine.Proxied); ok {
-		bound, via = addrOf(x.Conn.LocalAddr()), addrOf(x.Proxy()).Addr()
-	}
+	bound, via := addrOf(c.ec.Bound()), c.ec.Proxy() // behind a proxy the peer knows the proxy's address
 	ip := net.IP(bound.Addr().AsSlice())
 	first := rand.IntN(count)
 	for i := range count {
@@ -230,49 +223,8 @@ func (c *conn) activeTo(a netip.AddrPort, verb string) error {
 	return c.reply(200, verb+" command successful")
 }
 
-// link is a data connection: plain, or TLS over a wire that gathers records and knows whether the end was a bare FIN.
-type link struct {
-	net.Conn // what bytes go through
-	wire     *wire
-	tls      *tls.Conn // nil: plain
-	stall    time.Duration
-}
-
-// wire lies under TLS. Its writes are gathered until flush, a 256 KiB chunk in one call.
-type wire struct {
-	net.Conn
-	gather bool
-	buf    []byte
-	fin    bool
-}
-
-func (w *wire) Read(p []byte) (int, error) {
-	n, err := w.Conn.Read(p)
-	if err == io.EOF {
-		w.fin = true
-	}
-	return n, err
-}
-
-func (w *wire) Write(p []byte) (int, error) {
-	if !w.gather {
-		return w.Conn.Write(p)
-	}
-	w.buf = append(w.buf, p...)
-	return len(p), nil
-}
-
-func (w *wire) flush() error {
-	if len(w.buf) == 0 {
-		return nil
-	}
-	_, err := w.Conn.Write(w.buf)
-	w.buf = w.buf[:0]
-	return err
-}
-
 // openData makes the data connection that PASV or PORT prepared.
-func (c *conn) openData(ctx context.Context, src source, private bool) (*link, error) {
+func (c *conn) openData(ctx context.Context, src source, private bool) (*engine.Stream, error) {
 	if src == nil {
 		return nil, fail(425, "Use PASV or EPSV first")
 	}
@@ -282,57 +234,27 @@ func (c *conn) openData(ctx context.Context, src source, private bool) (*link, e
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errNoData, err)
 	}
-	l := &link{Conn: nc, stall: time.Duration(c.srv.cfg.StallTimeout) * time.Second}
+	l := engine.NewStream(nc, time.Duration(c.srv.cfg.StallTimeout)*time.Second)
 	if !private {
 		return l, nil
 	}
-	l.wire = &wire{Conn: nc}
-	l.tls = tls.Server(l.wire, c.tlsConf)
-	l.Conn = l.tls
-	if err := l.tls.HandshakeContext(ctx); err != nil {
-		nc.Close()
+	if err := l.Secure(ctx, c.b.dataTLS(c.tlsConf)); err != nil {
+		l.Cut()
+		c.log.Debug("no TLS on the data connection", "err", err)
 		return nil, fail(425, "TLS handshake of the data connection failed")
 	}
-	if c.b.TLSSessionReuse == 1 && !l.tls.ConnectionState().DidResume {
-		nc.Close()
+	if c.b.TLSSessionReuse == 1 && !l.TLS().DidResume {
+		l.Cut()
 		return nil, fail(522, "The data connection must resume the TLS session of the control connection") // FTP-4
 	}
-	l.wire.gather = true
 	return l, nil
 }
 
-func (l *link) Read(p []byte) (int, error) {
-	l.Conn.SetReadDeadline(time.Now().Add(l.stall))
-	n, err := l.Conn.Read(p)
-	if err == io.EOF && l.wire != nil && l.wire.fin {
-		err = errTruncated
+func addrOf(a net.Addr) netip.AddrPort {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
 	}
-	return n, err
-}
-
-func (l *link) Write(p []byte) (int, error) {
-	l.Conn.SetWriteDeadline(time.Now().Add(l.stall))
-	n, err := l.Conn.Write(p)
-	if err == nil && l.wire != nil {
-		err = l.wire.flush()
-	}
-	return n, err
-}
-
-// finish ends what was sent in order: TLS says goodbye before TCP does.
-func (l *link) finish() error {
-	var err error
-	if l.tls != nil {
-		l.wire.gather = false
-		l.tls.SetWriteDeadline(time.Now().Add(l.stall))
-		err = l.tls.CloseWrite()
-	}
-	return errors.Join(err, ignoreClosed(l.Conn.Close()))
-}
-
-func ignoreClosed(err error) error {
-	if err != nil && (errors.Is(err, net.ErrClosed) || strings.Contains(err.Error(), "close_notify")) {
-		return nil
-	}
-	return err
+	p := t.AddrPort()
+	return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
 }

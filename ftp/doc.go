@@ -1,10 +1,10 @@
 // Package ftp serves FTP and FTPS: RFC 959, 1123 4.1, 2228, 2389, 2428, 3659, 4217, 7151, the hash draft and what
 // clients use beside them.
 //
-// A control connection has one goroutine, which reads lines and runs commands one at a time in their order. A
-// transfer has another one, with the data connection; while it runs the control connection is still read: NOOP and
-// STAT are answered, ABOR ends it, anything else waits for its turn, and a control connection that goes takes the
-// transfer with it.
+// A control connection is parked on the engine's event loop: what can be answered from memory is answered there, other
+// commands run one at a time, in their order, in the lane of their user. A transfer has a goroutine with the data
+// connection; while it runs the control connection is still read: NOOP and STAT are answered, ABOR ends it, anything
+// else waits for its turn, and a control connection that goes takes the transfer with it.
 //
 // Where we differ from the RFCs: the type at the beginning is image, as other servers of our users have it; PORT and
 // EPRT name nobody but the control peer (RFC 2577); CCC is refused; STRU R and MODE B do not exist.

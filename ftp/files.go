@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/gantryhq/gantry/engine"
 	"github.com/gantryhq/gantry/internal/session"
 	"github.com/gantryhq/gantry/vfs"
 )
@@ -303,12 +304,12 @@ func (c *conn) addPart(ctx context.Context, to *session.Handle, off int64, p vfs
 		return off, err
 	}
 	defer h.Close(ctx)
-	buf := c.srv.buffers.Get().(*[]byte)
-	defer c.srv.buffers.Put(buf)
+	buf, give := engine.Buffer()
+	defer give()
 	for at := int64(0); ; {
-		n, rerr := h.ReadAt(*buf, at)
+		n, rerr := h.ReadAt(buf, at)
 		if n > 0 {
-			if _, err := to.WriteAt((*buf)[:n], off); err != nil {
+			if _, err := to.WriteAt(buf[:n], off); err != nil {
 				return off, err
 			}
 		}

@@ -22,59 +22,29 @@ const (
 	dont = 254
 )
 
-// lines takes commands from a stream of bytes that comes in any pieces. The zero value is ready.
-type lines struct {
-	buf []byte
-	at  int // what is before it has been taken
-}
-
-// room is where the next bytes of the peer go; empty when a line's bound is reached.
-func (l *lines) room() []byte {
-	if cap(l.buf) == 0 {
-		l.buf = make([]byte, 0, 512)
-	}
-	if l.at > 0 {
-		l.buf = l.buf[:copy(l.buf, l.buf[l.at:])]
-		l.at = 0
-	}
-	if len(l.buf) == cap(l.buf) && cap(l.buf) < maxLine {
-		l.buf = append(make([]byte, 0, min(maxLine, 4*cap(l.buf))), l.buf...)
-	}
-	return l.buf[len(l.buf):cap(l.buf)]
-}
-
-// got tells that n bytes were put into room.
-func (l *lines) got(n int) { l.buf = l.buf[:len(l.buf)+n] }
-
-// pending reports whether bytes wait that are no part of a line taken.
-func (l *lines) pending() bool { return len(l.buf) > l.at }
-
-// next takes the next line, without its end and with Telnet's escapes undone. ok is false if none is complete.
-// errLineTooLong is final; a line with errBadLine has been taken.
-func (l *lines) next() (line []byte, ok bool, err error) {
-	end := bytes.IndexByte(l.buf[l.at:], '\n')
+// nextLine takes the first line of in, without its end and with Telnet's escapes undone. n is how much of in it is, 0
+// if none is complete. errLineTooLong is final; a line with errBadLine is taken. line may be a part of in.
+func nextLine(in []byte) (line []byte, n int, err error) {
+	end := bytes.IndexByte(in[:min(len(in), maxLine)], '\n')
 	if end < 0 {
-		if len(l.buf)-l.at >= maxLine {
-			return nil, false, errLineTooLong
+		if len(in) >= maxLine {
+			return nil, 0, errLineTooLong
 		}
-		return nil, false, nil
+		return nil, 0, nil
 	}
-	raw := l.buf[l.at : l.at+end]
+	raw := in[:end]
 	if len(raw) > 0 && raw[len(raw)-1] == '\r' {
 		raw = raw[:len(raw)-1]
 	}
 	line, err = unescape(raw)
-	if l.at += end + 1; l.at == len(l.buf) {
-		l.buf, l.at = l.buf[:0], 0
-		if cap(l.buf) > 512 {
-			l.buf = nil // an idle connection holds no large buffer
-		}
-	}
-	return line, true, err
+	return line, end + 1, err
 }
 
-// unescape undoes Telnet's escapes in a copy. What is left must hold no NUL, CR or LF (FTP-5).
+// unescape undoes Telnet's escapes, in a copy if there are any. What is left must hold no NUL, CR or LF (FTP-5).
 func unescape(raw []byte) ([]byte, error) {
+	if !bytes.ContainsAny(raw, "\x00\r\n") && bytes.IndexByte(raw, iac) < 0 {
+		return raw, nil
+	}
 	out := make([]byte, 0, len(raw))
 	for i := 0; i < len(raw); i++ {
 		b := raw[i]

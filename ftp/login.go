@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gantryhq/gantry/engine"
 	"github.com/gantryhq/gantry/internal/session"
 )
 
@@ -47,29 +48,43 @@ func (c *conn) pass(ctx context.Context, arg string) error {
 	}
 	if err != nil {
 		c.log.Debug("login refused", "err", err)
-		select {
-		case <-time.After(c.srv.failDelay):
-		case <-ctx.Done():
-		}
-		if err := c.reply(530, "Login incorrect"); err != nil {
-			return err
-		}
-		if c.tries >= maxTries {
-			c.quit = true
-		}
+		c.refuse()
 		return nil
 	}
+	return c.open(l, 230)
+}
+
+// refuse answers a login that failed, after a while.
+func (c *conn) refuse() {
+	answer := func() engine.Verdict {
+		c.reply(530, "Login incorrect")
+		c.quit = c.tries >= maxTries
+		return c.goOn()
+	}
+	if c.srv.failDelay == 0 {
+		c.reply(530, "Login incorrect")
+		c.quit = c.tries >= maxTries
+		return
+	}
+	c.waits = true
+	time.AfterFunc(c.srv.failDelay, func() { c.post(answer) })
+}
+
+// open begins the session of a login, and answers with code.
+func (c *conn) open(l *session.Login, code int) error {
 	s, err := c.srv.sessions.Open(c.ctx, l, c.describe())
 	if err != nil {
-		c.log.Warn("session refused", "user", user, "err", err)
+		c.log.Warn("session refused", "user", l.Username(), "err", err)
 		c.quit = true
 		return c.reply(530, "Login not possible now")
 	}
 	c.login, c.s = l, s
 	c.start = s.StartDir()
 	c.cwd = c.start
+	c.lane, c.giveLane = c.srv.engine.Lane("ftp user "+l.Username(), userLane)
+	c.ec.SetDeadline(time.Time{})
 	c.log = c.log.With("user", l.Username())
-	return c.reply(230, "Logged in")
+	return c.reply(code, "Logged in")
 }
 
 func (c *conn) acct(context.Context, string) error { return c.reply(202, "ACCT is not needed") }
@@ -78,12 +93,8 @@ func (c *conn) acct(context.Context, string) error { return c.reply(202, "ACCT i
 func (c *conn) rein(context.Context, string) error {
 	c.dropSource()
 	c.s.Close()
-	n := newConn(c.srv, c.b, c.nc)
-	c.s, c.login, c.user, c.ascii, c.epsvAll = nil, nil, "", false, false
-	c.from, c.copyFrom, c.facts, c.hash = nil, nil, n.facts, n.hash
-	c.cwd, c.start = n.cwd, n.start
-	n.cancel(nil)
-	c.id, c.begun, c.log = n.id, n.begun, n.log
+	c.reset()
+	c.ec.SetDeadline(c.begun.Add(time.Duration(c.srv.cfg.LoginGraceTime) * time.Second))
 	return c.reply(220, "Ready for another user")
 }
 
@@ -112,22 +123,14 @@ func (c *conn) auth(_ context.Context, arg string) error {
 	if c.s != nil {
 		return fail(503, "AUTH comes before the login")
 	}
-	if c.in.pending() {
+	if c.more {
 		// What was sent in clear behind AUTH could be anybody's (FTP-3).
 		c.log.Warn("commands behind AUTH TLS refused")
 		c.quit = true
 		return c.reply(421, "Commands behind AUTH TLS")
 	}
-	if err := c.reply(234, "AUTH command ok, starting TLS"); err != nil {
-		return err
-	}
-	c.user, c.pbsz, c.private = "", false, false
-	if err := c.startTLS(); err != nil {
-		c.log.Debug("no TLS", "err", err)
-		c.quit = true
-		c.cancel(err)
-	}
-	return nil
+	c.user, c.pbsz, c.private, c.starts = "", false, false, true
+	return c.reply(234, "AUTH command ok, starting TLS")
 }
 
 func (c *conn) pbszCmd(_ context.Context, arg string) error {

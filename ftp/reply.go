@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/gantryhq/gantry/engine"
 	"github.com/gantryhq/gantry/internal/session"
 	"github.com/gantryhq/gantry/vfs"
 )
@@ -74,7 +75,6 @@ var (
 	errParameter  = fail(504, "Not implemented for that parameter")
 	errNoFeature  = fail(502, "Command not enabled")
 	errControl    = errors.New("control connection lost")
-	errTruncated  = errors.New("the TLS connection was cut without close_notify")
 	errIncomplete = errors.New("fewer bytes came than ALLO announced")
 )
 
@@ -89,7 +89,7 @@ func replyFor(err error, writing bool) (code int, text string, known bool) {
 		return f.code, f.text, true
 	}
 	switch {
-	case errors.Is(err, errControl), errors.Is(err, errTruncated), errors.Is(err, errIncomplete):
+	case errors.Is(err, errControl), errors.Is(err, engine.ErrTruncated), errors.Is(err, errIncomplete):
 		return 426, "Transfer aborted: " + cause(err).Error(), true
 	case errors.Is(err, vfs.ErrInvalidPath):
 		return refused, "The name is not valid", true
@@ -121,7 +121,7 @@ func replyFor(err error, writing bool) (code int, text string, known bool) {
 
 // cause is the sentinel that err wraps.
 func cause(err error) error {
-	for _, e := range []error{errControl, errTruncated, errIncomplete} {
+	for _, e := range []error{errControl, engine.ErrTruncated, errIncomplete} {
 		if errors.Is(err, e) {
 			return e
 		}

@@ -12,23 +12,21 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/gantryhq/gantry/engine"
 	"github.com/gantryhq/gantry/internal/session"
 )
-
-// Gate decides who may connect, before anything is read. release is called when the connection has ended.
-type Gate interface {
-	Admit(ctx context.Context, addr netip.Addr) (release func(), err error)
-}
 
 // Server serves FTP and FTPS. Safe for concurrent use.
 type Server struct {
 	cfg       Config
 	sessions  *session.Server
-	gate      Gate // nil lets everyone in
+	engine    *engine.Engine
+	conns     *engine.Server
+	logins    *engine.Lane // of what comes before a session
+	giveLane  func()
 	log       *slog.Logger
 	now       func() time.Time
 	banner    string
@@ -36,17 +34,10 @@ type Server struct {
 	count     atomic.Uint64
 	failDelay time.Duration
 	commands  map[string]command // read-only
-	buffers   sync.Pool          // *[]byte of chunkSize
 
 	// ctx ends when the server is closed for good.
 	ctx  context.Context
 	stop context.CancelCauseFunc
-
-	mu        sync.Mutex // guards what follows
-	listeners map[net.Listener]struct{}
-	conns     map[*conn]struct{}
-	draining  bool
-	running   sync.WaitGroup // one per connection
 }
 
 // binding is a Binding with what is made of it.
@@ -54,6 +45,7 @@ type binding struct {
 	Binding
 	index     int
 	tls       *tls.Config // nil: no certificate
+	tlsData   *tls.Config
 	files     [2]string
 	cert      atomic.Pointer[tls.Certificate]
 	overrides []override
@@ -64,18 +56,22 @@ type override struct {
 	ip   netip.Addr // invalid: the local address
 }
 
+// What may run at once: of a user's commands, and of logins, which may hash or ask hooks.
+const (
+	userLane  = 16
+	loginLane = 256
+)
+
 var errShutdown = errors.New("ftp: the server is shutting down")
 
 // New makes a server and reads its certificates. gate may be nil.
-func New(cfg Config, s *session.Server, gate Gate, log *slog.Logger) (*Server, error) {
+func New(cfg Config, e *engine.Engine, s *session.Server, gate engine.Gate, log *slog.Logger) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	srv := &Server{
-		cfg: cfg, sessions: s, gate: gate, log: log, now: time.Now, commands: commandTable(), failDelay: failDelay,
-		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
+		cfg: cfg, sessions: s, engine: e, log: log, now: time.Now, commands: commandTable(), failDelay: failDelay,
 	}
-	srv.buffers.New = func() any { b := make([]byte, chunkSize); return &b }
 	switch {
 	case cfg.BannerFile != "":
 		b, err := os.ReadFile(cfg.path(cfg.BannerFile))
@@ -102,6 +98,8 @@ func New(cfg Config, s *session.Server, gate Gate, log *slog.Logger) (*Server, e
 	}
 	// Connections are meant to outlive the call that accepted them: Shutdown ends them.
 	srv.ctx, srv.stop = context.WithCancelCause(context.Background())
+	srv.conns = e.NewServer(gate, log)
+	srv.logins, srv.giveLane = e.Lane("ftp logins", loginLane)
 	return srv, nil
 }
 
@@ -135,7 +133,9 @@ func (s *Server) bind(i int, b Binding) (*binding, error) {
 	n.tls = &tls.Config{
 		MinVersion: version, CipherSuites: suites,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return n.cert.Load(), nil },
+		NextProtos:     []string{"ftp"}, // FTP-6
 	}
+	n.tlsData = dataTLS(n.tls)
 	return n, nil
 }
 
@@ -159,8 +159,8 @@ func (s *Server) Reload() error {
 	return errors.Join(errs...)
 }
 
-// tlsConfig is the configuration of one control connection and its data connections. Where data must resume, the
-// tickets carry the control connection's id and no other is taken (FTP-4).
+// tlsConfig is the configuration of one control connection. Where data must resume, the tickets carry the control
+// connection's id and no other is taken (FTP-4).
 func (b *binding) tlsConfig() *tls.Config {
 	if b.TLSSessionReuse == 0 {
 		return b.tls
@@ -181,6 +181,24 @@ func (b *binding) tlsConfig() *tls.Config {
 	return c
 }
 
+// dataTLS is the configuration of the data connections that belong to a control connection's.
+func (b *binding) dataTLS(control *tls.Config) *tls.Config {
+	if control == b.tls {
+		return b.tlsData
+	}
+	return dataTLS(control)
+}
+
+// dataTLS takes the tickets of the control connection, and says ftp-data where the client asks for that (FTP-6).
+func dataTLS(control *tls.Config) *tls.Config {
+	c := control.Clone()
+	c.NextProtos = []string{"ftp-data", "ftp"}
+	if c.WrapSession == nil {
+		c.WrapSession, c.UnwrapSession = control.EncryptTicket, control.DecryptTicket
+	}
+	return c
+}
+
 // Listen opens the binding's port.
 func (b Binding) Listen(ctx context.Context) (net.Listener, error) {
 	var lc net.ListenConfig
@@ -190,91 +208,19 @@ func (b Binding) Listen(ctx context.Context) (net.Listener, error) {
 // Serve accepts connections for the binding of that index until ctx or Shutdown ends it, and closes l. The error is
 // nil after either. Connections go on until Shutdown.
 func (s *Server) Serve(ctx context.Context, index int, l net.Listener) error {
-	s.mu.Lock()
-	if s.draining {
-		s.mu.Unlock()
-		l.Close()
-		return nil
+	b := s.bindings[index]
+	err := s.conns.Serve(ctx, l, func(ec *engine.Conn) engine.Handler { return newConn(s, b, ec) })
+	if err != nil {
+		return fmt.Errorf("ftp: %w", err)
 	}
-	s.listeners[l] = struct{}{}
-	s.mu.Unlock()
-	defer func() {
-		l.Close()
-		s.mu.Lock()
-		delete(s.listeners, l)
-		s.mu.Unlock()
-	}()
-	defer context.AfterFunc(ctx, func() { l.Close() })()
-	delay := 5 * time.Millisecond
-	for {
-		nc, err := l.Accept()
-		if err == nil {
-			delay = 5 * time.Millisecond
-			s.accepted(s.bindings[index], nc)
-			continue
-		}
-		if ctx.Err() != nil || s.isDraining() {
-			return nil
-		}
-		if errors.Is(err, net.ErrClosed) {
-			return fmt.Errorf("ftp: accept on %s: %w", l.Addr(), err)
-		}
-		s.log.Warn("accept failed", "proto", protocol, "err", err)
-		select {
-		case <-time.After(delay):
-		case <-ctx.Done():
-		}
-		delay = min(2*delay, time.Second)
-	}
-}
-
-// accepted runs on the accept loop and does not block.
-func (s *Server) accepted(b *binding, nc net.Conn) {
-	c := newConn(s, b, nc)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.draining {
-		nc.Close()
-		return
-	}
-	s.conns[c] = struct{}{}
-	s.running.Go(func() {
-		defer func() {
-			s.mu.Lock()
-			delete(s.conns, c)
-			s.mu.Unlock()
-		}()
-		c.run()
-	})
-}
-
-func (s *Server) isDraining() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.draining
+	return nil
 }
 
 // Shutdown stops accepting and ends idle connections with 421. Transfers may finish until ctx ends; then everything is
 // closed. It returns when every connection has ended; the error is ctx's if some had to be cut.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.mu.Lock()
-	s.draining = true
-	for l := range s.listeners {
-		l.Close()
-	}
-	for c := range s.conns {
-		c.drain()
-	}
-	s.mu.Unlock()
-	done := make(chan struct{})
-	go func() { s.running.Wait(); close(done) }() // ends once everything is closed below
-	var err error
-	select {
-	case <-done:
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
+	err := s.conns.Shutdown(ctx)
 	s.stop(errShutdown)
-	<-done
+	s.giveLane()
 	return err
 }

@@ -23,6 +23,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/gantryhq/gantry/engine"
 	"github.com/gantryhq/gantry/internal/account"
 	"github.com/gantryhq/gantry/internal/session/sessiontest"
 )
@@ -54,7 +55,11 @@ func start(t testing.TB, change func(*Config), users ...account.User) *server {
 	if change != nil {
 		change(&cfg)
 	}
-	s, err := New(cfg, env.Server, nil, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	e, err := engine.New(engine.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(cfg, e, env.Server, nil, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,6 +75,9 @@ func start(t testing.TB, change func(*Config), users ...account.User) *server {
 		defer cancel()
 		s.Shutdown(ctx)
 		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if err := e.Close(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -179,7 +187,11 @@ func (p *peer) put(line, data string) {
 	p.want("226")
 }
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// gnet's worker pool, which starts when it is imported.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/panjf2000/ants/v2.(*poolCommon).purgeStaleWorkers"),
+		goleak.IgnoreAnyFunction("github.com/panjf2000/ants/v2.(*poolCommon).ticktock"))
+}
 
 func TestTransfers(t *testing.T) {
 	s := start(t, nil)

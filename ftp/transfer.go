@@ -10,26 +10,23 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/gantryhq/gantry/engine"
 	"github.com/gantryhq/gantry/internal/session"
 	"github.com/gantryhq/gantry/vfs"
 )
 
-// chunkSize is what is moved at once, in bytes.
-const chunkSize = 256 << 10
-
-// transfer is a data transfer in progress. Its goroutine writes the replies; run looks after the control connection.
+// transfer is a data transfer in progress, on a goroutine of its own beside the control connection.
 type transfer struct {
 	name   string
+	c      *conn
 	cancel context.CancelCauseFunc
-	done   chan struct{} // closed when the last reply is written
+	done   chan struct{} // closed when the data connection and the file are done with
 	bytes  atomic.Int64
 
-	mu   sync.Mutex // guards what follows
-	data net.Conn
+	aborted bool // by ABOR, which is owed a reply; owned by the connection's turn
 
-	// Owned by run: the command that waits for the end of the transfer.
-	behind    bool
-	verb, arg string
+	mu   sync.Mutex // guards what follows
+	data *engine.Stream
 }
 
 // abort ends the transfer from any goroutine.
@@ -38,49 +35,51 @@ func (x *transfer) abort(cause error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.data != nil {
-		x.data.Close()
-	}
-}
-
-func (x *transfer) isDone() bool {
-	select {
-	case <-x.done:
-		return true
-	default:
-		return false
+		x.data.Cut()
 	}
 }
 
 // begin runs work beside the control connection, with what the transfer commands have set. Its error is answered.
 func (c *conn) begin(verb string, writing bool, work func(ctx context.Context, x *transfer) error) error {
 	ctx, cancel := context.WithCancelCause(c.ctx)
-	x := &transfer{name: verb, cancel: cancel, done: make(chan struct{})}
+	x := &transfer{name: verb, c: c, cancel: cancel, done: make(chan struct{})}
 	c.x = x
 	c.offset, c.ranged, c.allo = 0, false, 0
-	go func() { // endTransfer or end waits for it
-		defer func() {
-			if r := recover(); r != nil {
-				c.log.Error("panic", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
-				c.cancel(errors.New("ftp: internal error"))
-			}
-			cancel(nil)
-			close(x.done)
-			c.poke() // after it, so that whoever wakes sees the end
-		}()
-		err := work(ctx, x)
-		if err == nil {
-			c.reply(226, "Transfer complete")
-			return
-		}
-		if cause := context.Cause(ctx); cause != nil && c.ctx.Err() == nil {
+	c.srv.engine.Go(func() { // Closed waits for it
+		err := x.run(ctx, work)
+		if cause := context.Cause(ctx); err != nil && cause != nil && c.ctx.Err() == nil {
 			err = cause
 		}
 		if _, ok := errors.AsType[net.Error](err); ok && !answered(err) {
 			err = fmt.Errorf("%w: %w", errAborted, err)
 		}
-		c.failed(verb, err, writing)
-	}()
+		cancel(nil)
+		close(x.done)
+		c.post(func() engine.Verdict {
+			c.x, c.source = nil, nil
+			if err != nil {
+				c.failed(verb, err, writing)
+			} else {
+				c.reply(226, "Transfer complete")
+			}
+			if x.aborted {
+				c.reply(226, "ABOR command successful")
+			}
+			return c.goOn()
+		})
+	})
 	return nil
+}
+
+// run stands at the boundary: a panic ends the transfer.
+func (x *transfer) run(ctx context.Context, work func(ctx context.Context, x *transfer) error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			x.c.log.Error("panic", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+			err = errors.New("ftp: internal error")
+		}
+	}()
+	return work(ctx, x)
 }
 
 // answered reports whether err has a reply of its own.
@@ -89,30 +88,18 @@ func answered(err error) bool {
 	return known
 }
 
-// endTransfer takes up what waited behind the transfer.
-func (c *conn) endTransfer() {
-	x := c.x
-	c.x = nil
-	c.source = nil
-	if x.behind {
-		c.next = &[2]string{x.verb, x.arg}
-	}
-}
-
 // connect says 150, makes the data connection and gives it to abort's hand.
-func (c *conn) connect(ctx context.Context, x *transfer, src source, private bool, text string) (*link, error) {
-	if err := c.reply(150, text); err != nil {
-		return nil, err
-	}
+func (c *conn) connect(ctx context.Context, x *transfer, src source, private bool, text string) (*engine.Stream, error) {
+	c.post(func() engine.Verdict {
+		c.reply(150, text)
+		return engine.Keep()
+	})
 	l, err := c.openData(ctx, src, private)
 	if err != nil {
 		return nil, err
 	}
 	x.mu.Lock()
-	x.data = l.Conn
-	if l.wire != nil {
-		x.data = l.wire.Conn // close_notify would wait for a peer that does not read
-	}
+	x.data = l
 	x.mu.Unlock()
 	if ctx.Err() != nil {
 		x.abort(nil)
@@ -163,40 +150,53 @@ func (c *conn) send(ctx context.Context, x *transfer, h *session.Handle, src sou
 	if err != nil {
 		return err
 	}
-	defer l.Conn.Close()
-	buf := c.srv.buffers.Get().(*[]byte)
-	defer c.srv.buffers.Put(buf)
+	defer l.Cut()
+	n := int64(-1)
+	if ranged {
+		n = last - off + 1
+	}
+	if ascii {
+		err = sendASCII(l, h, off, x)
+	} else {
+		_, err = l.Send(h, off, n, func(n int) { x.bytes.Add(int64(n)) })
+	}
+	if err != nil {
+		return lost(err)
+	}
+	return lost(l.Finish())
+}
+
+// lost makes an error of the network that of an aborted transfer.
+func lost(err error) error {
+	if _, ok := errors.AsType[net.Error](err); ok {
+		return fmt.Errorf("%w: %w", errAborted, err)
+	}
+	return err
+}
+
+// sendASCII sends a file with the line ends of the network.
+func sendASCII(l io.Writer, h io.ReaderAt, off int64, x *transfer) error {
+	buf, give := engine.Buffer()
+	defer give()
 	var text []byte
 	var before byte
-	for !ranged || off <= last {
-		b := *buf
-		if ranged && int64(len(b)) > last-off+1 {
-			b = b[:last-off+1]
-		}
-		n, rerr := h.ReadAt(b, off)
-		out := b[:n]
-		if ascii {
-			text, before = toNetwork(text[:0], out, before)
-			out = text
-		}
-		if len(out) > 0 {
-			if _, err := l.Write(out); err != nil {
-				return fmt.Errorf("%w: %w", errAborted, err)
+	for {
+		n, rerr := h.ReadAt(buf, off)
+		text, before = toNetwork(text[:0], buf[:n], before)
+		if len(text) > 0 {
+			if _, err := l.Write(text); err != nil {
+				return err
 			}
 		}
 		off += int64(n)
 		x.bytes.Add(int64(n))
 		if rerr == io.EOF || rerr == nil && n == 0 {
-			break
+			return nil
 		}
 		if rerr != nil {
 			return rerr
 		}
 	}
-	if err := l.finish(); err != nil {
-		return fmt.Errorf("%w: %w", errAborted, err)
-	}
-	return nil
 }
 
 func (c *conn) stor(_ context.Context, arg string) error {
@@ -252,9 +252,9 @@ func (c *conn) receive(ctx context.Context, x *transfer, h *session.Handle, src 
 	if err != nil {
 		return err
 	}
-	defer l.Conn.Close()
-	buf := c.srv.buffers.Get().(*[]byte)
-	defer c.srv.buffers.Put(buf)
+	defer l.Cut()
+	buf, give := engine.Buffer()
+	defer give()
 	off := f.Offset
 	if f.Append {
 		if i, err := h.Stat(ctx); err == nil {
@@ -273,17 +273,8 @@ func (c *conn) receive(ctx context.Context, x *transfer, h *session.Handle, src 
 		return err
 	}
 	for {
-		b := *buf
-		n, rerr := 0, error(nil)
-		for rerr == nil && n < len(b) { // TLS gives 16 KiB at a time
-			var m int
-			m, rerr = l.Read(b[n:])
-			n += m
-			if l.tls == nil || m < 16<<10 {
-				break
-			}
-		}
-		p := b[:n]
+		n, rerr := l.Fill(buf)
+		p := buf[:n]
 		if ascii {
 			plain = conv.convert(plain[:0], p)
 			if rerr == io.EOF {
@@ -297,17 +288,16 @@ func (c *conn) receive(ctx context.Context, x *transfer, h *session.Handle, src 
 		switch {
 		case rerr == nil:
 			continue
-		case rerr == errTruncated && c.srv.cfg.AllowTruncatedTLS:
+		case errors.Is(rerr, engine.ErrTruncated) && c.srv.cfg.AllowTruncatedTLS:
+		case errors.Is(rerr, engine.ErrTruncated):
+			return rerr
 		case rerr != io.EOF:
-			if errors.Is(rerr, errTruncated) {
-				return rerr
-			}
 			return fmt.Errorf("%w: %w", errAborted, rerr)
 		}
 		if allo > 0 && !ascii && x.bytes.Load() < allo {
 			return errIncomplete
 		}
-		l.finish()
+		l.Finish()
 		return nil
 	}
 }
@@ -319,10 +309,10 @@ func (c *conn) list(verb, arg string, list func(ctx context.Context, put func([]
 		if src != nil {
 			defer src.close()
 		}
-		var l *link
-		buf := c.srv.buffers.Get().(*[]byte)
-		defer c.srv.buffers.Put(buf)
-		b := (*buf)[:0]
+		var l *engine.Stream
+		buf, give := engine.Buffer()
+		defer give()
+		b := buf[:0]
 		open := func() (err error) {
 			if l == nil {
 				l, err = c.connect(ctx, x, src, private, "Here comes the listing")
@@ -335,7 +325,7 @@ func (c *conn) list(verb, arg string, list func(ctx context.Context, put func([]
 					return err
 				}
 				if _, err := l.Write(b); err != nil {
-					return fmt.Errorf("%w: %w", errAborted, err)
+					return lost(err)
 				}
 				b = b[:0]
 			}
@@ -346,29 +336,26 @@ func (c *conn) list(verb, arg string, list func(ctx context.Context, put func([]
 			err = open()
 		}
 		if l != nil {
-			defer l.Conn.Close()
+			defer l.Cut()
 		}
 		if err != nil {
 			return err
 		}
 		if len(b) > 0 {
 			if _, err := l.Write(b); err != nil {
-				return fmt.Errorf("%w: %w", errAborted, err)
+				return lost(err)
 			}
 		}
-		if err := l.finish(); err != nil {
-			return fmt.Errorf("%w: %w", errAborted, err)
-		}
-		return nil
+		return lost(l.Finish())
 	})
 }
 
 // abor ends a transfer: 426 for it, 226 for ABOR (RFC 959 4.1.3).
 func (c *conn) abor(context.Context, string) error {
 	if c.x != nil {
+		c.x.aborted, c.waits = true, true
 		c.x.abort(errAborted)
-		<-c.x.done
-		c.endTransfer()
+		return nil
 	}
 	c.dropSource()
 	return c.reply(226, "ABOR command successful")

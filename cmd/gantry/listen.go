@@ -56,7 +56,7 @@ func (n *node) listen(ctx context.Context) error {
 
 // ftpDoor is a listener of an FTP binding.
 type ftpDoor struct {
-	net.Listener
+	*engine.Listener
 	index int
 }
 
@@ -70,10 +70,10 @@ func (n *node) listenFTP(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("ftpd.bindings[%d]: %w", i, err)
 		}
-		l = n.door(l, b.ApplyProxyConfig)
-		n.ftpDoors = append(n.ftpDoors, ftpDoor{l, i})
+		d := n.door(l, b.ApplyProxyConfig)
+		n.ftpDoors = append(n.ftpDoors, ftpDoor{d, i})
 		n.later(func(context.Context) error {
-			l.Close() // may be closed already
+			d.Close() // may be closed already
 			return nil
 		})
 	}
@@ -81,7 +81,7 @@ func (n *node) listenFTP(ctx context.Context) error {
 }
 
 // door is the engine's face of a listener.
-func (n *node) door(l net.Listener, proxy bool) net.Listener {
+func (n *node) door(l net.Listener, proxy bool) *engine.Listener {
 	p := &n.proxy
 	if !proxy {
 		p = nil

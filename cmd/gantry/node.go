@@ -41,6 +41,7 @@ type node struct {
 	hooks     *hooks
 	auth      *auth.Authenticator
 	sessions  *session.Server
+	engine    *engine.Engine
 	ssh       *ssh.Server
 	ftp       *ftp.Server
 	ftpDoors  []ftpDoor

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gantryhq/gantry/engine"
 	"github.com/gantryhq/gantry/ftp"
 	"github.com/gantryhq/gantry/internal/account"
 	"github.com/gantryhq/gantry/internal/account/kvstore"
@@ -92,11 +94,29 @@ func (n *node) build(ctx context.Context) error {
 			n.sessions.Recheck(ctx, ch.Users...) // without names, all
 		}
 	})
-	if n.ftp, err = ftp.New(n.s.FTPD, n.sessions, gate{n.guard, n.hooks, account.ProtocolFTP}, n.log.With("sender", "ftpd")); err != nil {
+	if n.engine, err = engine.New(engine.Options{Log: n.log.With("sender", "engine")}); err != nil {
+		return err
+	}
+	n.later(func(context.Context) error { return n.engine.Close() })
+	for _, d := range n.ftpDoors {
+		d.Check(n.check(account.ProtocolFTP))
+	}
+	for _, l := range n.listeners {
+		if d, ok := l.(*engine.Listener); ok {
+			d.Check(n.check(account.ProtocolSSH))
+		}
+	}
+	if n.ftp, err = ftp.New(n.s.FTPD, n.engine, n.sessions, gate{n.guard, n.hooks, account.ProtocolFTP}, n.log.With("sender", "ftpd")); err != nil {
 		return err
 	}
 	n.ssh, err = ssh.New(n.s.SFTPD, n.sessions, gate{n.guard, n.hooks, account.ProtocolSSH}, n.log.With("sender", "sftpd"))
 	return err
+}
+
+// check is what the guard says of a socket's peer at once.
+func (n *node) check(protocol string) func(netip.Addr) error {
+	p := guard.ProtocolOf(protocol)
+	return func(addr netip.Addr) error { return n.guard.Knock(addr, p) }
 }
 
 // recheckWait bounds the look at all live sessions after accounts changed.

@@ -123,6 +123,13 @@ func (g *Guard) Precheck(addr netip.Addr, p Protocol) error {
 	return nil
 }
 
+// Knock refuses a peer by the lists and the bans alone, when its socket is accepted: a ban gets longer by it as by
+// Admit. The caps are for Admit, whose refusal the peer is told of.
+func (g *Guard) Knock(addr netip.Addr, p Protocol) error {
+	_, err := g.judge(addr.Unmap(), p, g.cfg.Load(), true)
+	return err
+}
+
 // judge asks the lists and the bans. touch says that a peer really came: it makes its ban longer.
 func (g *Guard) judge(addr netip.Addr, p Protocol, cfg *Config, touch bool) (safe bool, err error) {
 	lists, known := g.list()

@@ -287,6 +287,56 @@ func (h *Handle) Fast() *os.File {
 	return h.os
 }
 
+// File is what the kernel may send the bytes of a download from, each of them asked for by Pass; nil where there is
+// no such file.
+func (h *Handle) File() *os.File {
+	if h.file == nil || h.remote {
+		return nil
+	}
+	return h.os
+}
+
+// Pass lets n bytes of File go: it takes them from the transfer limit, waits as long as the bandwidth wants, and counts
+// them. It says how many may go, which near the end of the limit are fewer. A negative n takes back what did not go.
+func (h *Handle) Pass(n int) (int, error) {
+	h.io.RLock()
+	defer h.io.RUnlock()
+	if n < 0 {
+		if h.meterTally != nil {
+			h.dir.Add(int64(n))
+		}
+		h.x.moved(n, h.s.srv.deps.Now())
+		return n, nil
+	}
+	if h.over {
+		return 0, h.error("read", fs.ErrClosed)
+	}
+	if err := h.x.dead(); err != nil {
+		return 0, h.error("read", err)
+	}
+	if h.meterTally != nil {
+		for n > 0 && !take(h.dir, h.other, int64(n), h.mine, h.total) {
+			n /= 2
+		}
+		if n == 0 {
+			return 0, h.error("read", ErrReadQuota)
+		}
+	}
+	if err := h.x.pace(n); err != nil {
+		return 0, h.error("read", err)
+	}
+	h.moved(n)
+	return n, nil
+}
+
+// Chunk is the most that should move at once, in bytes: an eighth of a second's bandwidth, between 64 KiB and 4 MiB.
+func (h *Handle) Chunk() int {
+	if h.x.bucket == nil {
+		return 4 << 20
+	}
+	return int(min(max(h.x.bucket.rate/8, 64<<10), 4<<20))
+}
+
 // Remote reports whether reads and writes may wait on a network.
 func (h *Handle) Remote() bool { return h.remote }
 
