@@ -7,6 +7,7 @@ require (
 	github.com/go-crypt/x v0.4.17
 	github.com/hashicorp/hcl v1.0.0
 	github.com/kardianos/service v1.3.0
+	github.com/klauspost/compress v1.20.4
 	github.com/knadh/koanf/parsers/toml/v2 v2.1.0
 	github.com/knadh/koanf/parsers/yaml v1.1.1
 	github.com/mattn/go-sqlite3 v1.14.53

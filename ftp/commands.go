@@ -40,7 +40,7 @@ func combines(c *conn) bool { return c.srv.cfg.CombineSupport == 1 }
 // commandTable makes the table of the control connection's commands. A Server holds it.
 func commandTable() map[string]command {
 	t := map[string]command{
-		"USER": {run: (*conn).userCmd, needs: quick | anyone | argument, rfc: "959 4.1.1"},
+		"USER": {run: (*conn).userCmd, needs: anyone | argument, slow: func(c *conn, _ string) bool { return c.certificate() != nil }, rfc: "959 4.1.1"},
 		"PASS": {run: (*conn).pass, needs: anyone, rfc: "959 4.1.1"},
 		"ACCT": {run: (*conn).acct, needs: quick | argument, rfc: "959 4.1.1"},
 		"REIN": {run: (*conn).rein, rfc: "959 4.1.1"},
@@ -59,7 +59,7 @@ func commandTable() map[string]command {
 		"STAT": {run: (*conn).stat, needs: keeps, slow: func(_ *conn, arg string) bool { return listArg(arg) != "" }, rfc: "959 4.1.3"},
 		"TYPE": {run: (*conn).typeCmd, needs: quick | argument | keeps, rfc: "959 3.1.1"},
 		"STRU": {run: (*conn).stru, needs: quick | argument | keeps, rfc: "959 3.1.2"},
-		"MODE": {run: (*conn).mode, needs: quick | argument | keeps, rfc: "959 3.4"},
+		"MODE": {run: (*conn).modeCmd, needs: quick | argument | keeps, feat: "MODE Z", rfc: "959 3.4"},
 		"PASV": {run: (*conn).pasv, needs: keeps, slow: func(c *conn, _ string) bool { return c.b.PassiveHost != "" }, rfc: "959 4.1.2"},
 		"EPSV": {run: (*conn).epsv, needs: quick | keeps, feat: "EPSV", rfc: "2428 3"},
 		"PORT": {run: (*conn).port, needs: quick | argument | keeps, rfc: "959 4.1.2"},
@@ -161,6 +161,8 @@ func (c *conn) opts(_ context.Context, arg string) error {
 	case "MLST":
 		c.facts = parseFacts(rest)
 		return c.reply(200, strings.TrimSpace("MLST OPTS "+c.facts.list(false)))
+	case "MODE":
+		return c.optsMode(rest)
 	case "HASH":
 		if !hashes(c) {
 			break
@@ -205,11 +207,30 @@ func (c *conn) stru(_ context.Context, arg string) error {
 	return c.reply(200, "Structure set to F")
 }
 
-func (c *conn) mode(_ context.Context, arg string) error {
-	if !strings.EqualFold(arg, "S") {
+func (c *conn) modeCmd(_ context.Context, arg string) error {
+	switch strings.ToUpper(arg) {
+	case "S":
+		c.deflates = false
+	case "Z":
+		c.deflates = true
+	default:
 		return errParameter
 	}
-	return c.reply(200, "Mode set to S")
+	return c.reply(200, "Mode set to "+strings.ToUpper(arg))
+}
+
+// optsMode takes "Z LEVEL 1" to 9 (draft-preston-ftpext-deflate 3.3).
+func (c *conn) optsMode(rest string) error {
+	f := strings.Fields(strings.ToUpper(rest))
+	if len(f) != 3 || f[0] != "Z" || f[1] != "LEVEL" {
+		return fail(501, "Only MODE Z LEVEL, 1 to 9")
+	}
+	n, err := decimal(f[2], 1, 9)
+	if err != nil || n == 0 {
+		return fail(501, "The level is 1 to 9")
+	}
+	c.level = int(n)
+	return c.reply(200, "MODE Z LEVEL set to "+f[2])
 }
 
 func (c *conn) rest(_ context.Context, arg string) error {

@@ -146,8 +146,8 @@ func (c *Config) Validate() error {
 		if _, err := cipherSuites(b.TLSCipherSuites); err != nil {
 			bad(at+"tls_cipher_suites", "%v", err)
 		}
-		if b.IsValid() && b.ClientAuthType != 0 {
-			bad(at+"client_auth_type", "certificates of clients are not built yet; set 0 to start") // AUTH-5
+		if b.IsValid() && b.ClientAuthType == 1 && len(c.CACertificates) == 0 {
+			bad(at+"client_auth_type", "1 needs ca_certificates, or anybody's certificate would do") // AUTH-5
 		}
 	}
 	r := c.PassivePortRange
@@ -170,12 +170,6 @@ func (c *Config) Unbuilt() []string {
 			out = append(out, fmt.Sprintf("ftpd.bindings[%d].active_connections_security", i))
 		}
 	}
-	if len(c.CACertificates) > 0 {
-		out = append(out, "ftpd.ca_certificates")
-	}
-	if len(c.CARevocationLists) > 0 {
-		out = append(out, "ftpd.ca_revocation_lists")
-	}
 	return out
 }
 
@@ -184,6 +178,14 @@ func (c *Config) path(name string) string {
 		return name
 	}
 	return filepath.Join(c.ConfigDir, name)
+}
+
+func (c *Config) paths(names []string) []string {
+	var out []string
+	for _, n := range names {
+		out = append(out, c.path(n))
+	}
+	return out
 }
 
 // cipherSuites finds the suites of TLS 1.2 by name; insecure ones too, for whoever names them.

@@ -56,6 +56,8 @@ type conn struct {
 	ascii    bool
 	pbsz     bool
 	private  bool // PROT P
+	deflates bool // MODE Z
+	level    int  // of it
 	epsvAll  bool
 	offset   int64 // of REST
 	ranged   bool  // RANG has set offset and last
@@ -91,6 +93,7 @@ func (c *conn) reset() {
 	c.id, c.begun = fmt.Sprintf("%s_%d_%d", protocol, c.b.index, c.srv.count.Add(1)), time.Now()
 	c.log = c.srv.log.With("proto", protocol, "conn", c.id, "remote", c.remote.Addr().String())
 	c.s, c.login, c.user, c.ascii, c.epsvAll = nil, nil, "", false, false
+	c.deflates, c.level = false, deflateLevel
 	c.from, c.copyFrom, c.facts, c.hash = nil, nil, factsDefault, "SHA-256"
 	c.cwd, c.start = vfs.Path{}, vfs.Path{}
 	if c.giveLane != nil {

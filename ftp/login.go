@@ -3,6 +3,7 @@ package ftp
 import (
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"io"
 	"strings"
@@ -17,7 +18,7 @@ func randomText() string { return rand.Text() }
 func isEOF(err error) bool { return errors.Is(err, io.EOF) }
 
 // userCmd answers every name alike (AUTH-4).
-func (c *conn) userCmd(_ context.Context, arg string) error {
+func (c *conn) userCmd(ctx context.Context, arg string) error {
 	switch {
 	case c.s != nil:
 		return fail(503, "Already logged in; REIN first")
@@ -25,7 +26,39 @@ func (c *conn) userCmd(_ context.Context, arg string) error {
 		return fail(530, "TLS is required: AUTH TLS first")
 	}
 	c.user = arg
-	return c.reply(331, "Password, please")
+	cert := c.certificate()
+	if cert == nil {
+		return c.reply(331, "Password, please")
+	}
+	a := c.attempt(session.MethodCertificate, arg, "")
+	l, err := c.srv.sessions.Authenticate(ctx, a)
+	switch {
+	case err == nil && l != nil:
+		c.user = ""
+		return c.open(l, 232) // RFC 2228 4: no password is needed
+	case err == nil || session.NeedsPassword(a, err):
+		return c.reply(331, "Password, please")
+	}
+	c.user = ""
+	c.tries++
+	c.log.Debug("login refused", "err", err)
+	c.refuse()
+	return nil
+}
+
+// certificate is the client's, which TLS has verified, or nil.
+func (c *conn) certificate() *x509.Certificate {
+	if s := c.ec.TLS(); s != nil && c.b.ClientAuthType != 0 && len(s.PeerCertificates) > 0 && len(c.srv.cfg.CACertificates) > 0 {
+		return s.PeerCertificates[0]
+	}
+	return nil
+}
+
+func (c *conn) attempt(method, user, password string) *session.Attempt {
+	return &session.Attempt{
+		Protocol: protocol, Method: method, Username: user, Password: password, Secure: c.secure, Certificate: c.certificate(),
+		Remote: c.remote.Addr(), Local: c.local, ConnID: c.id, Client: c.client,
+	}
 }
 
 // failDelay is the time after a failed login before the next command is read (RFC 2577 5).
@@ -37,10 +70,7 @@ func (c *conn) pass(ctx context.Context, arg string) error {
 	}
 	user := c.user
 	c.user = ""
-	a := &session.Attempt{
-		Protocol: protocol, Method: "password", Username: user, Password: arg, Secure: c.secure,
-		Remote: c.remote.Addr(), Local: c.local, ConnID: c.id, Client: c.client,
-	}
+	a := c.attempt("password", user, arg)
 	c.tries++
 	l, err := c.srv.sessions.Authenticate(ctx, a)
 	if err == nil && l == nil {

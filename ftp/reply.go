@@ -89,7 +89,7 @@ func replyFor(err error, writing bool) (code int, text string, known bool) {
 		return f.code, f.text, true
 	}
 	switch {
-	case errors.Is(err, errControl), errors.Is(err, engine.ErrTruncated), errors.Is(err, errIncomplete):
+	case errors.Is(err, errControl), errors.Is(err, engine.ErrTruncated), errors.Is(err, errIncomplete), errors.Is(err, errDeflate):
 		return 426, "Transfer aborted: " + cause(err).Error(), true
 	case errors.Is(err, vfs.ErrInvalidPath):
 		return refused, "The name is not valid", true
@@ -121,7 +121,7 @@ func replyFor(err error, writing bool) (code int, text string, known bool) {
 
 // cause is the sentinel that err wraps.
 func cause(err error) error {
-	for _, e := range []error{errControl, engine.ErrTruncated, errIncomplete} {
+	for _, e := range []error{errControl, engine.ErrTruncated, errIncomplete, errDeflate} {
 		if errors.Is(err, e) {
 			return e
 		}

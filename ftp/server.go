@@ -27,6 +27,7 @@ type Server struct {
 	conns     *engine.Server
 	logins    *engine.Lane // of what comes before a session
 	giveLane  func()
+	deflaters writers
 	log       *slog.Logger
 	now       func() time.Time
 	banner    string
@@ -47,7 +48,7 @@ type binding struct {
 	tls       *tls.Config // nil: no certificate
 	tlsData   *tls.Config
 	files     [2]string
-	cert      atomic.Pointer[tls.Certificate]
+	certs     *engine.Certs
 	overrides []override
 }
 
@@ -119,9 +120,6 @@ func (s *Server) bind(i int, b Binding) (*binding, error) {
 	if n.files[0] == "" || !b.IsValid() {
 		return n, nil
 	}
-	if err := n.load(); err != nil {
-		return nil, err
-	}
 	suites, err := cipherSuites(b.TLSCipherSuites)
 	if err != nil {
 		return nil, err
@@ -130,30 +128,26 @@ func (s *Server) bind(i int, b Binding) (*binding, error) {
 	if b.MinTLSVersion != 0 {
 		version = tls.VersionTLS10 + uint16(b.MinTLSVersion-10)
 	}
-	n.tls = &tls.Config{
-		MinVersion: version, CipherSuites: suites,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return n.cert.Load(), nil },
-		NextProtos:     []string{"ftp"}, // FTP-6
+	n.certs, err = engine.NewCerts(engine.CertConfig{
+		Cert: n.files[0], Key: n.files[1], CAs: s.cfg.paths(s.cfg.CACertificates), CRLs: s.cfg.paths(s.cfg.CARevocationLists),
+		Clients: b.ClientAuthType, MinVersion: version, Suites: suites, Protocols: []string{"ftp"}, // FTP-6
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ftpd: certificates of bindings[%d]: %w", i, err)
 	}
+	n.tls = n.certs.Config()
 	n.tlsData = dataTLS(n.tls)
 	return n, nil
 }
 
-func (b *binding) load() error {
-	c, err := tls.LoadX509KeyPair(b.files[0], b.files[1])
-	if err != nil {
-		return fmt.Errorf("ftpd: certificate of bindings[%d]: %w", b.index, err)
-	}
-	b.cert.Store(&c)
-	return nil
-}
-
-// Reload reads the certificates again. On an error the old ones stay.
+// Reload reads the certificates and revocation lists again. On an error the old ones stay.
 func (s *Server) Reload() error {
 	var errs []error
 	for _, b := range s.bindings {
 		if b.tls != nil {
-			errs = append(errs, b.load())
+			if err := b.certs.Reload(); err != nil {
+				errs = append(errs, fmt.Errorf("ftpd: certificates of bindings[%d]: %w", b.index, err))
+			}
 		}
 	}
 	return errors.Join(errs...)
@@ -193,6 +187,16 @@ func (b *binding) dataTLS(control *tls.Config) *tls.Config {
 func dataTLS(control *tls.Config) *tls.Config {
 	c := control.Clone()
 	c.NextProtos = []string{"ftp-data", "ftp"}
+	if c.ClientAuth != tls.NoClientCert {
+		c.ClientAuth = tls.RequestClientCert // the control connection has asked; many clients show theirs only there
+		verify := c.VerifyConnection
+		c.VerifyConnection = func(s tls.ConnectionState) error {
+			if len(s.PeerCertificates) == 0 {
+				return nil
+			}
+			return verify(s)
+		}
+	}
 	if c.WrapSession == nil {
 		c.WrapSession, c.UnwrapSession = control.EncryptTicket, control.DecryptTicket
 	}

@@ -92,8 +92,10 @@ func (s *server) dial(t testing.TB) *peer {
 	}
 	t.Cleanup(func() { nc.Close() })
 	nc.SetDeadline(time.Now().Add(20 * time.Second))
-	return &peer{t, nc, bufio.NewReader(nc)}
+	return newPeer(t, nc)
 }
+
+func newPeer(t testing.TB, nc net.Conn) *peer { return &peer{t, nc, bufio.NewReader(nc)} }
 
 func (s *server) loggedIn(t testing.TB) *peer {
 	t.Helper()
@@ -286,7 +288,7 @@ func TestCommands(t *testing.T) {
 		{"SITE COPY g h", "200"}, {"SITE CHMOD 600 g", "200"}, {"SITE CHMOD 7777 g", "501"}, {"SITE CPFR g", "350"}, {"SITE CPTO i", "200"}, {"SITE EXEC ls", "504"},
 		{"SITE UTIME 20200101000000 g", "200"}, {"SITE UTIME g 20200101000000 20210101000000 20200101000000 UTC", "200"}, {"MDTM g", "213 20210101000000"},
 		{"SITE SYMLINK g l", "200"}, {"COMB g h i", "250"}, {"SIZE g", "213 21"}, {"SIZE h", "550"}, {"DELE g", "250"}, {"DELE g", "550"}, {"AVBL", "213"},
-		{"TYPE E", "504"}, {"TYPE L 8", "200"}, {"STRU R", "504"}, {"STRU F", "200"}, {"MODE B", "504"}, {"MODE S", "200"}, {"ALLO 10 R 5", "200"}, {"ALLO x", "501"},
+		{"TYPE E", "504"}, {"TYPE L 8", "200"}, {"STRU R", "504"}, {"STRU F", "200"}, {"MODE B", "504"}, {"MODE S", "200"}, {"OPTS MODE Z LEVEL 9", "200"}, {"OPTS MODE Z LEVEL 0", "501"}, {"OPTS MODE X", "501"}, {"ALLO 10 R 5", "200"}, {"ALLO x", "501"},
 		{"SYST", "215"}, {"HELP", "214"}, {"HELP RETR", "214"}, {"ACCT x", "202"}, {"FOO", "500"}, {"AUTH TLS", "500"}, {"REST -1", "501"}, {"ABOR", "226"},
 		{"USER u", "503"}, {"HOST x", "503"}, {"REIN", "220"}, {"PWD", "530"}, {"USER u", "331"}, {"PASS secret", "230"}, {"PWD", `257 "/"`}, {"MKD a\rb", "501"},
 		{"PORT 8,8,8,8,200,1", "500"}, {"PORT 127,0,0,1,0,22", "500"}, {"EPRT |1|8.8.8.8|5000|", "500"}, {"EPRT |2|::1|5000|", "500"}, {"EPSV ALL", "200"}, {"PASV", "501"}, // FTP-1

@@ -120,7 +120,7 @@ func (c *conn) retr(_ context.Context, arg string) error {
 		c.dropSource()
 		return err
 	}
-	src, off, last, ranged, ascii, private := c.take(), c.offset, c.last, c.ranged, c.ascii, c.private
+	src, off, last, ranged, how := c.take(), c.offset, c.last, c.ranged, c.wire()
 	return c.begin("RETR", false, func(ctx context.Context, x *transfer) error {
 		if src != nil {
 			defer src.close()
@@ -129,7 +129,7 @@ func (c *conn) retr(_ context.Context, arg string) error {
 		if err != nil {
 			return err
 		}
-		err = c.send(ctx, x, h, src, off, last, ranged, ascii, private)
+		err = c.send(ctx, x, h, src, off, last, ranged, how)
 		if err != nil {
 			h.Abort(context.WithoutCancel(ctx), err)
 			return err
@@ -138,7 +138,7 @@ func (c *conn) retr(_ context.Context, arg string) error {
 	})
 }
 
-func (c *conn) send(ctx context.Context, x *transfer, h *session.Handle, src source, off, last int64, ranged, ascii, private bool) error {
+func (c *conn) send(ctx context.Context, x *transfer, h *session.Handle, src source, off, last int64, ranged bool, how wire) error {
 	i, err := h.Stat(ctx)
 	if err != nil {
 		return err
@@ -146,7 +146,7 @@ func (c *conn) send(ctx context.Context, x *transfer, h *session.Handle, src sou
 	if off > i.Size && !ranged {
 		return fail(554, "The restart point is past the end")
 	}
-	l, err := c.connect(ctx, x, src, private, fmt.Sprintf("Opening data connection (%d bytes)", max(0, i.Size-off)))
+	l, err := c.connect(ctx, x, src, how.private, fmt.Sprintf("Opening data connection (%d bytes)", max(0, i.Size-off)))
 	if err != nil {
 		return err
 	}
@@ -155,15 +155,34 @@ func (c *conn) send(ctx context.Context, x *transfer, h *session.Handle, src sou
 	if ranged {
 		n = last - off + 1
 	}
-	if ascii {
-		err = sendASCII(l, h, off, x)
-	} else {
+	switch {
+	case how.deflate > 0:
+		d := c.srv.deflaters.deflater(l, how.deflate)
+		err = sendThrough(d, h, off, n, how.ascii, x)
+		err = errors.Join(err, c.srv.deflaters.finish(d, how.deflate))
+	case how.ascii:
+		err = sendThrough(l, h, off, n, true, x)
+	default:
 		_, err = l.Send(h, off, n, func(n int) { x.bytes.Add(int64(n)) })
 	}
 	if err != nil {
 		return lost(err)
 	}
 	return lost(l.Finish())
+}
+
+// wire is how a transfer's bytes look on the data connection.
+type wire struct {
+	ascii, private bool
+	deflate        int // the level of MODE Z, 0 in MODE S
+}
+
+func (c *conn) wire() wire {
+	w := wire{ascii: c.ascii, private: c.private}
+	if c.deflates {
+		w.deflate = c.level
+	}
+	return w
 }
 
 // lost makes an error of the network that of an aborted transfer.
@@ -174,29 +193,41 @@ func lost(err error) error {
 	return err
 }
 
-// sendASCII sends a file with the line ends of the network.
-func sendASCII(l io.Writer, h io.ReaderAt, off int64, x *transfer) error {
+// sendThrough sends a file whose bytes are changed on their way, n of them or to its end if n is negative.
+func sendThrough(l io.Writer, h io.ReaderAt, off, n int64, ascii bool, x *transfer) error {
 	buf, give := engine.Buffer()
 	defer give()
 	var text []byte
 	var before byte
-	for {
-		n, rerr := h.ReadAt(buf, off)
-		text, before = toNetwork(text[:0], buf[:n], before)
-		if len(text) > 0 {
-			if _, err := l.Write(text); err != nil {
+	for n != 0 {
+		b := buf
+		if n > 0 {
+			b = b[:min(n, int64(len(b)))]
+		}
+		m, rerr := h.ReadAt(b, off)
+		b = b[:m]
+		if ascii {
+			text, before = toNetwork(text[:0], b, before)
+			b = text
+		}
+		if len(b) > 0 {
+			if _, err := l.Write(b); err != nil {
 				return err
 			}
 		}
-		off += int64(n)
-		x.bytes.Add(int64(n))
-		if rerr == io.EOF || rerr == nil && n == 0 {
+		off += int64(m)
+		if n > 0 {
+			n -= int64(m)
+		}
+		x.bytes.Add(int64(m))
+		if rerr == io.EOF || rerr == nil && m == 0 {
 			return nil
 		}
 		if rerr != nil {
 			return rerr
 		}
 	}
+	return nil
 }
 
 func (c *conn) stor(_ context.Context, arg string) error {
@@ -219,8 +250,8 @@ func (c *conn) store(verb, arg string, f session.Flags) error {
 	}
 	f.Write, f.Create = true, true
 	f.Offset, f.Size = c.offset, -1
-	src, allo, ascii, private := c.take(), c.allo, c.ascii, c.private
-	if allo > 0 && !ascii {
+	src, allo, how := c.take(), c.allo, c.wire()
+	if allo > 0 && !how.ascii {
 		f.Size = f.Offset + allo
 	}
 	return c.begin(verb, true, func(ctx context.Context, x *transfer) error {
@@ -235,7 +266,7 @@ func (c *conn) store(verb, arg string, f session.Flags) error {
 		if verb == "STOU" {
 			text = "FILE: " + p.Base() // RFC 1123 4.1.2.9
 		}
-		err = c.receive(ctx, x, h, src, f, allo, ascii, private, text)
+		err = c.receive(ctx, x, h, src, f, allo, how, text)
 		if err == nil {
 			err = context.Cause(ctx) // ABOR, or the control connection has gone
 		}
@@ -247,8 +278,8 @@ func (c *conn) store(verb, arg string, f session.Flags) error {
 	})
 }
 
-func (c *conn) receive(ctx context.Context, x *transfer, h *session.Handle, src source, f session.Flags, allo int64, ascii, private bool, text string) error {
-	l, err := c.connect(ctx, x, src, private, text)
+func (c *conn) receive(ctx context.Context, x *transfer, h *session.Handle, src source, f session.Flags, allo int64, how wire, text string) error {
+	l, err := c.connect(ctx, x, src, how.private, text)
 	if err != nil {
 		return err
 	}
@@ -272,10 +303,14 @@ func (c *conn) receive(ctx context.Context, x *transfer, h *session.Handle, src 
 		x.bytes.Add(int64(n))
 		return err
 	}
+	var from interface{ Fill(p []byte) (int, error) } = l
+	if how.deflate > 0 {
+		from = newInflater(l)
+	}
 	for {
-		n, rerr := l.Fill(buf)
+		n, rerr := from.Fill(buf)
 		p := buf[:n]
-		if ascii {
+		if how.ascii {
 			plain = conv.convert(plain[:0], p)
 			if rerr == io.EOF {
 				plain = conv.end(plain)
@@ -291,10 +326,12 @@ func (c *conn) receive(ctx context.Context, x *transfer, h *session.Handle, src 
 		case errors.Is(rerr, engine.ErrTruncated) && c.srv.cfg.AllowTruncatedTLS:
 		case errors.Is(rerr, engine.ErrTruncated):
 			return rerr
+		case errors.Is(rerr, errDeflate):
+			return rerr
 		case rerr != io.EOF:
 			return fmt.Errorf("%w: %w", errAborted, rerr)
 		}
-		if allo > 0 && !ascii && x.bytes.Load() < allo {
+		if allo > 0 && !how.ascii && x.bytes.Load() < allo {
 			return errIncomplete
 		}
 		l.Finish()
@@ -304,7 +341,7 @@ func (c *conn) receive(ctx context.Context, x *transfer, h *session.Handle, src 
 
 // list streams a listing: format appends one entry.
 func (c *conn) list(verb, arg string, list func(ctx context.Context, put func([]byte) error) error) error {
-	src, private := c.take(), c.private
+	src, how := c.take(), c.wire()
 	return c.begin(verb, false, func(ctx context.Context, x *transfer) error {
 		if src != nil {
 			defer src.close()
@@ -313,18 +350,27 @@ func (c *conn) list(verb, arg string, list func(ctx context.Context, put func([]
 		buf, give := engine.Buffer()
 		defer give()
 		b := buf[:0]
+		var out io.Writer
+		var d *deflater
 		open := func() (err error) {
-			if l == nil {
-				l, err = c.connect(ctx, x, src, private, "Here comes the listing")
+			if l != nil {
+				return nil
 			}
-			return err
+			if l, err = c.connect(ctx, x, src, how.private, "Here comes the listing"); err != nil {
+				return err
+			}
+			if out = l; how.deflate > 0 {
+				d = c.srv.deflaters.deflater(l, how.deflate)
+				out = d
+			}
+			return nil
 		}
 		err := list(ctx, func(line []byte) error {
 			if len(b)+len(line) > 64<<10 {
 				if err := open(); err != nil {
 					return err
 				}
-				if _, err := l.Write(b); err != nil {
+				if _, err := out.Write(b); err != nil {
 					return lost(err)
 				}
 				b = b[:0]
@@ -342,7 +388,12 @@ func (c *conn) list(verb, arg string, list func(ctx context.Context, put func([]
 			return err
 		}
 		if len(b) > 0 {
-			if _, err := l.Write(b); err != nil {
+			if _, err := out.Write(b); err != nil {
+				return lost(err)
+			}
+		}
+		if d != nil {
+			if err := c.srv.deflaters.finish(d, how.deflate); err != nil {
 				return lost(err)
 			}
 		}

@@ -133,6 +133,10 @@ func (c *compiled) method(t *Attempt) error {
 		if t.Protocol != account.ProtocolSSH {
 			return deny(ReasonMethod, fmt.Errorf("%s is not a method of %s", t.Method, t.Protocol))
 		}
+	case account.MethodTLSCertificate, account.MethodTLSCertAndPassword:
+		if t.Protocol != account.ProtocolFTP && t.Protocol != account.ProtocolDAV {
+			return deny(ReasonMethod, fmt.Errorf("%s is not a method of %s", t.Method, t.Protocol))
+		}
 	default:
 		return deny(ReasonMethod, fmt.Errorf("%q is not available", t.Method))
 	}

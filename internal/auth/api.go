@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"crypto/x509"
 	"net/netip"
 
 	"github.com/gantryhq/gantry/internal/account"
@@ -15,6 +16,8 @@ type Attempt struct {
 	Password string // for password methods
 	// PublicKey is the key in SSH wire form, for publickey. The caller proves that the peer holds it.
 	PublicKey []byte
+	// Certificate is the client's of TLS, which the protocol has verified, in an FTP or WebDAV login; nil without one.
+	Certificate *x509.Certificate
 	// Ask shows the peer questions of keyboard-interactive and gives its answers. Nil: Password is the answer
 	// to the one question.
 	Ask func(ctx context.Context, instruction string, questions []Question) ([]string, error)

@@ -155,7 +155,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, t *Attempt) (*Identity
 	}
 	f, err := a.find(ctx, t)
 	if err != nil {
-		if d, ok := errors.AsType[*Denied](err); ok && (d.Unknown || d.Reason == ReasonHook) && t.Method != account.MethodPublicKey {
+		if d, ok := errors.AsType[*Denied](err); ok && (d.Unknown || d.Reason == ReasonHook) && t.Method != account.MethodPublicKey && t.Method != account.MethodTLSCertificate {
 			return nil, a.unknown(ctx, t, d)
 		}
 		return nil, err
@@ -179,8 +179,15 @@ func (a *Authenticator) Authenticate(ctx context.Context, t *Attempt) (*Identity
 		if next := f.compiled.nextSteps(); len(next) > 0 && t.Protocol == account.ProtocolSSH {
 			return nil, a.step(f.compiled, t, id, next)
 		}
-	} else if err := a.proveSecret(ctx, f.compiled, t, id, f.Proven); err != nil {
-		return nil, err
+	} else {
+		if err := a.proveCertificate(ctx, f.compiled, t, id, f.Proven); err != nil {
+			return nil, err
+		}
+		if t.Method != account.MethodTLSCertificate {
+			if err := a.proveSecret(ctx, f.compiled, t, id, f.Proven); err != nil {
+				return nil, err
+			}
+		}
 	}
 	at := *t
 	at.Method, at.factor = id.Method, id.factor
@@ -364,6 +371,10 @@ func checkAttempt(t *Attempt) error {
 		}
 		if len(t.PublicKey) == 0 || len(t.PublicKey) > maxKeyWire {
 			return deny(ReasonKey, fmt.Errorf("a key of %d bytes", len(t.PublicKey)))
+		}
+	case account.MethodTLSCertificate:
+		if t.Certificate == nil {
+			return deny(ReasonMethod, errNoCert)
 		}
 	default:
 		return deny(ReasonMethod, fmt.Errorf("%q is not available", t.Method))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
@@ -163,6 +164,8 @@ func (s *loginHooks) external(ctx context.Context, t *Attempt, stored *account.U
 		ask["public_key"] = line
 	case account.MethodKeyboardInteractive:
 		ask["keyboard_interactive"] = "1"
+	case account.MethodTLSCertificate:
+		ask["tls_cert"] = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: t.Certificate.Raw}))
 	}
 	body, err := json.Marshal(ask)
 	if err != nil {
@@ -172,7 +175,7 @@ func (s *loginHooks) external(ctx context.Context, t *Attempt, stored *account.U
 	data, err := h.Asker.Do(ctx, hook.Call{Hook: hook.ExternalAuth, Target: h.External, Body: body, Answer: true, Env: []string{
 		"SFTPGO_AUTHD_USERNAME=" + t.Username, "SFTPGO_AUTHD_USER=" + string(known), "SFTPGO_AUTHD_IP=" + text("ip"),
 		"SFTPGO_AUTHD_PASSWORD=" + text("password"), "SFTPGO_AUTHD_PUBLIC_KEY=" + line, "SFTPGO_AUTHD_PROTOCOL=" + t.Protocol,
-		"SFTPGO_AUTHD_TLS_CERT=", "SFTPGO_AUTHD_KEYBOARD_INTERACTIVE=" + text("keyboard_interactive")}})
+		"SFTPGO_AUTHD_TLS_CERT=" + text("tls_cert"), "SFTPGO_AUTHD_KEYBOARD_INTERACTIVE=" + text("keyboard_interactive")}})
 	if err != nil {
 		return nil, err
 	}

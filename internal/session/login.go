@@ -77,7 +77,7 @@ func (s *Server) Authenticate(ctx context.Context, a *auth.Attempt) (*Login, err
 		err = errors.New("no identity") // AUTH-5
 	}
 	if err != nil {
-		if a.Method != account.MethodPublicKey {
+		if a.Method != account.MethodPublicKey && !NeedsPassword(a, err) {
 			s.failed(ctx, a.Remote, a.Protocol, a.Username, a.LoginMethod(), err)
 			s.hold(ctx, false)
 		}
@@ -87,9 +87,18 @@ func (s *Server) Authenticate(ctx context.Context, a *auth.Attempt) (*Login, err
 		s.hold(ctx, true)
 	}
 	l := &Login{id: id, attempt: *a, at: s.deps.Now(), told: new(sync.Once)}
-	l.attempt.Password, l.attempt.PublicKey, l.attempt.Code, l.attempt.Ask, l.attempt.Prior = "", nil, "", nil, nil
+	l.attempt.Password, l.attempt.PublicKey, l.attempt.Code, l.attempt.Ask, l.attempt.Prior, l.attempt.Certificate = "", nil, "", nil, nil, nil
 	return l, nil
 }
+
+// NeedsPassword reports whether a login by a certificate alone, refused with err, may go on with a password. It counts as
+// no failure.
+func NeedsPassword(a *Attempt, err error) bool {
+	return a.Method == account.MethodTLSCertificate && auth.NeedsPassword(err)
+}
+
+// MethodCertificate is the Method of an Attempt by a certificate alone.
+const MethodCertificate = account.MethodTLSCertificate
 
 // hold delays the answer to a login with a password.
 func (s *Server) hold(ctx context.Context, ok bool) {

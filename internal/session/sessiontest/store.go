@@ -72,6 +72,14 @@ func (s *Store) begin(call string) error {
 // Authenticate takes a user's plain password, or any key.
 func (s *Store) Authenticate(ctx context.Context, t *auth.Attempt) (*auth.Identity, error) {
 	id, err := s.identity(t.Username, t.Method)
+	if err == nil && t.Method == account.MethodTLSCertificate {
+		switch {
+		case id.User.Filters.TLSUsername != "CommonName":
+			return nil, &auth.Denied{Reason: auth.ReasonMethod}
+		case t.Certificate == nil || t.Certificate.Subject.CommonName != t.Username:
+			return nil, &auth.Denied{Reason: auth.ReasonKey}
+		}
+	}
 	if err == nil && t.Method == account.MethodPassword && t.Password != id.User.Password {
 		return nil, &auth.Denied{Reason: "wrong password"}
 	}
