@@ -43,6 +43,19 @@ type Run struct {
 	LoadBefore string  `json:"load_before"`  // one minute's average, and running/all
 	LoadAfter  string  `json:"load_after"`
 	Other      float64 `json:"other_cpus"` // processors that neither the server nor its client used
+
+	Ops int64   `json:"ops,omitempty"` // operations, where they are what is measured
+	CPU float64 `json:"cpu_s,omitempty"`
+}
+
+// rate is operations per second, perOp the server's microseconds for each.
+func (r Run) rate() float64 { return float64(r.Ops) / r.Seconds }
+
+func (r Run) perOp() float64 {
+	if r.Ops == 0 {
+		return 0
+	}
+	return r.CPU * 1e6 / float64(r.Ops)
 }
 
 // makeSource writes size random bytes to file and gives their hash.

@@ -89,13 +89,14 @@ type Server struct {
 	Base string // the same as its client names it, without a slash at the end
 	PID  int
 
-	cmd    *exec.Cmd
-	stderr string
-	ended  chan struct{}
-	stop   context.CancelFunc
+	greeting string // how its protocol begins; empty is SSH
+	cmd      *exec.Cmd
+	stderr   string
+	ended    chan struct{}
+	stop     context.CancelFunc
 }
 
-// start runs a server in the foreground and waits for its SSH greeting.
+// start runs a server in the foreground and waits for its greeting.
 func start(ctx context.Context, e *Env, s *Server, name string, args ...string) (*Server, error) {
 	ctx, s.stop = context.WithCancel(ctx)
 	s.stderr = filepath.Join(e.Dir, s.Peer+".err")
@@ -116,7 +117,7 @@ func start(ctx context.Context, e *Env, s *Server, name string, args ...string) 
 		close(s.ended)
 	}()
 	for end := time.Now().Add(30 * time.Second); ; {
-		if greeted(s.Addr) {
+		if greeted(s.Addr, s.greeting) {
 			return s, nil
 		}
 		select {
@@ -132,16 +133,19 @@ func start(ctx context.Context, e *Env, s *Server, name string, args ...string) 
 	}
 }
 
-func greeted(addr string) bool {
+func greeted(addr, want string) bool {
+	if want == "" {
+		want = "SSH-"
+	}
 	c, err := net.DialTimeout("tcp", addr, time.Second)
 	if err != nil {
 		return false
 	}
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(time.Second))
-	var b [4]byte
-	_, err = io.ReadFull(c, b[:])
-	return err == nil && string(b[:]) == "SSH-"
+	b := make([]byte, len(want))
+	_, err = io.ReadFull(c, b)
+	return err == nil && string(b) == want
 }
 
 // Stop ends the server and waits for it.

@@ -62,7 +62,7 @@ func column(runs []Run, f func(Run) float64) summary {
 // Write prints the table as Markdown: medians, in parentheses the lowest and the highest, and the first
 // peer's processor time as a ratio to that of the cheapest other.
 func (t *Table) Write(w io.Writer) {
-	fmt.Fprintln(w, "| case | server | MB/s | server CPU s/GB | CPU ratio | peak MiB | others' CPUs |")
+	fmt.Fprintln(w, "| case | server | MB/s, or op/s | server CPU s/GB, or µs/op | CPU ratio | peak MiB | others' CPUs |")
 	fmt.Fprintln(w, "|---|---|---|---|---|---|---|")
 	for _, row := range t.Rows {
 		best := 0.0
@@ -79,6 +79,9 @@ func (t *Table) Write(w io.Writer) {
 				ratio = fmt.Sprintf("**%.2f**", cpu.median/best)
 			}
 			speed := column(runs, func(r Run) float64 { return r.MBps })
+			if len(runs) > 0 && runs[0].Ops > 0 {
+				speed = column(runs, Run.rate)
+			}
 			mem := column(runs, func(r Run) float64 { return float64(r.PeakBytes >> 20) })
 			other := column(runs, func(r Run) float64 { return r.Other })
 			fmt.Fprintf(w, "| %s | %s | %.0f (%.0f–%.0f) | %.2f (%.2f–%.2f) | %s | %.0f (%.0f–%.0f) | %.2f |\n", row.Case, p,
@@ -87,7 +90,12 @@ func (t *Table) Write(w io.Writer) {
 	}
 }
 
-func cpuOf(r Run) float64 { return r.CPUPerGB }
+func cpuOf(r Run) float64 {
+	if r.Ops > 0 {
+		return r.perOp()
+	}
+	return r.CPUPerGB
+}
 
 // Machine describes where the figures were taken.
 func Machine(w io.Writer) {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -30,6 +31,9 @@ type report struct {
 	Link    *bench.Table  `json:"link,omitempty"`
 	Idle    []bench.Idle  `json:"idle,omitempty"`
 	Timing  *bench.Timing `json:"timing,omitempty"`
+
+	FTP     *bench.Table    `json:"ftp,omitempty"`
+	FTPIdle []bench.FTPIdle `json:"ftp_idle,omitempty"`
 }
 
 func main() {
@@ -44,7 +48,7 @@ func main() {
 func run(ctx context.Context, args []string, out, log io.Writer) error {
 	fs := flag.NewFlagSet("gantry-bench", flag.ContinueOnError)
 	var (
-		cases   = fs.String("cases", "bulk,link,idle,timing", "what to measure")
+		cases   = fs.String("cases", "bulk,link,idle,timing,ftp,ftpidle", "what to measure")
 		binary  = fs.String("gantry", "", "Gantry's binary; empty builds it")
 		ram     = fs.String("ram", "/dev/shm", "folder in memory")
 		peers   = fs.String("peers", "gantry,openssh", "servers; the first is compared with the others")
@@ -61,6 +65,11 @@ func run(ctx context.Context, args []string, out, log io.Writer) error {
 		conns   = fs.Int("connections", 500, "idle connections")
 		settle  = fs.Duration("settle", 20*time.Second, "wait before memory is read")
 		samples = fs.Int("samples", 1000, "attempts of each kind in the timing case")
+		ftps    = fs.String("ftp-peers", "gantry,vsftpd,proftpd,pure-ftpd", "FTP servers; those that are not there are left out")
+		files   = fs.Int("files", 20000, "small files of the ftp case")
+		storm   = fs.Int("storm", 1000, "logins at once of the ftp case")
+		streams = fs.String("streams", "1,4", "bulk transfers at a time, of the ftp case")
+		ftpIdle = fs.Int("ftp-connections", 10000, "idle FTP connections of Gantry; the others have a twentieth")
 		file    = fs.String("json", "", "write all figures to this file")
 	)
 	if err := fs.Parse(args); err != nil {
@@ -102,8 +111,14 @@ func run(ctx context.Context, args []string, out, log io.Writer) error {
 	fmt.Fprintf(out, "%s\ncommit %s, %s\n", r.Machine, r.Commit, r.Begun.Format(time.RFC3339))
 	want := strings.Split(*cases, ",")
 	for _, w := range want {
-		if !slices.Contains([]string{"bulk", "link", "idle", "timing"}, w) {
+		if !slices.Contains([]string{"bulk", "link", "idle", "timing", "ftp", "ftpidle"}, w) {
 			return fmt.Errorf("gantry-bench: unknown case %q", w)
+		}
+	}
+	if slices.Contains(want, "ftp") || slices.Contains(want, "ftpidle") {
+		if err := runFTP(ctx, e, &r, want, strings.Split(*ftps, ","), strings.Split(*streams, ","), *ftpIdle, *settle, bench.FTPOptions{
+			Size: *mib << 20, Repeat: *repeat, Files: *files, Clients: 8, Storm: *storm, Quiet: *quiet, Retries: *retries}, out); err != nil {
+			return err
 		}
 	}
 	if slices.Contains(want, "bulk") {
@@ -155,6 +170,51 @@ func run(ctx context.Context, args []string, out, log io.Writer) error {
 			return err
 		}
 		return os.WriteFile(*file, append(b, '\n'), 0o644)
+	}
+	return nil
+}
+
+// runFTP runs the cases of FTP.
+func runFTP(ctx context.Context, e *bench.Env, r *report, want, names, streams []string, idle int, settle time.Duration, o bench.FTPOptions, out io.Writer) error {
+	var list []bench.Peer
+	for _, p := range bench.FTPPeers() {
+		if slices.Contains(names, p.Name()) {
+			list = append(list, p)
+		}
+	}
+	for _, s := range streams {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 {
+			return fmt.Errorf("gantry-bench: -streams: %q is no number of transfers", s)
+		}
+		o.StreamCases = append(o.StreamCases, n)
+	}
+	if slices.Contains(want, "ftp") {
+		var err error
+		if r.FTP, err = bench.RunFTP(ctx, e, list, o); err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "\n## FTP: %d MiB, %d small files, %d repetitions, interleaved\n\n", o.Size>>20, o.Files, o.Repeat)
+		r.FTP.Write(out)
+	}
+	if !slices.Contains(want, "ftpidle") {
+		return nil
+	}
+	fmt.Fprintf(out, "\n## Idle logged-in FTP connections, read %v after the last login\n\n%s", settle, bench.FTPIdleHeader)
+	for _, p := range list {
+		n := idle
+		if p.Name() != "gantry" {
+			n = max(50, idle/20)
+		}
+		for _, secure := range []bool{false, true} {
+			i, err := bench.RunFTPIdle(ctx, e, p, secure, n, settle)
+			if err != nil {
+				fmt.Fprintf(e.Log, "left out: %s: %v\n", p.Name(), err)
+				continue
+			}
+			r.FTPIdle = append(r.FTPIdle, i)
+			i.Write(out)
+		}
 	}
 	return nil
 }

@@ -17,7 +17,14 @@ func (n *node) announce(w io.Writer) {
 	for _, l := range n.listeners {
 		fmt.Fprintf(w, "  SFTP      %s\n", l.Addr())
 	}
-	for _, k := range n.ssh.HostKeys() {
+	for _, d := range n.ftpDoors {
+		fmt.Fprintf(w, "  FTP       %s\n", d.Addr())
+	}
+	keys := n.ssh.HostKeys()
+	if len(n.listeners) == 0 {
+		keys = nil // nobody will see them
+	}
+	for _, k := range keys {
 		note := ""
 		if k.Created {
 			note = "  (new)"
@@ -32,22 +39,38 @@ func (n *node) announce(w io.Writer) {
 		fmt.Fprintf(w, "  log       %s\n", printable(p))
 	}
 	fmt.Fprintln(w)
+	connect := n.connect()
+	switch {
+	case n.made != nil && n.made.password != "":
+		fmt.Fprintf(w, "  The account %s was made. Its password is shown this once:\n\n      %s\n\n", n.made.name, n.made.password)
+		fmt.Fprintf(w, "  Connect with: %s\n\n", connect)
+	case n.made != nil:
+		fmt.Fprintf(w, "  The account %s was there already, its password is unchanged.\n  Connect with: %s\n\n", n.made.name, connect)
+	case n.empty():
+		fmt.Fprintf(w, "  There is no account yet. Stop and make one with: make run FIRST_USER=name\n  or load a dump: gantry load FILE -c %s\n\n", printable(n.s.dir))
+	}
+}
+
+// connect is a command line for the first user.
+func (n *node) connect() string {
+	name, format := "", "sftp -P %[1]s %[3]s@%[2]s"
+	if n.made != nil {
+		name = n.made.name
+	}
+	var at net.Addr
+	if len(n.listeners) > 0 {
+		at = n.listeners[0].Addr()
+	} else {
+		at, format = n.ftpDoors[0].Addr(), "lftp -u %[3]s ftp://%[2]s:%[1]s"
+	}
 	host, port := "localhost", ""
-	if a, ok := n.listeners[0].Addr().(*net.TCPAddr); ok {
+	if a, ok := at.(*net.TCPAddr); ok {
 		port = fmt.Sprint(a.Port)
 		if !a.IP.IsUnspecified() && !a.IP.IsLoopback() {
 			host = a.IP.String()
 		}
 	}
-	switch {
-	case n.made != nil && n.made.password != "":
-		fmt.Fprintf(w, "  The account %s was made. Its password is shown this once:\n\n      %s\n\n", n.made.name, n.made.password)
-		fmt.Fprintf(w, "  Connect with: sftp -P %s %s@%s\n\n", port, n.made.name, host)
-	case n.made != nil:
-		fmt.Fprintf(w, "  The account %s was there already, its password is unchanged.\n  Connect with: sftp -P %s %s@%s\n\n", n.made.name, port, n.made.name, host)
-	case n.empty():
-		fmt.Fprintf(w, "  There is no account yet. Stop and make one with: make run FIRST_USER=name\n  or load a dump: gantry load FILE -c %s\n\n", printable(n.s.dir))
-	}
+	return fmt.Sprintf(format, port, host, name)
 }
 
 // empty reports whether the store has no user.

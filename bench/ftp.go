@@ -1,0 +1,560 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// ftpClient is a client that costs little: the same for every server.
+type ftpClient struct {
+	nc   net.Conn
+	r    *bufio.Reader
+	conf *tls.Config // nil: in clear
+	addr string
+}
+
+// dialFTP logs in. from is a local address, or empty.
+func dialFTP(s *Server, secure bool, from string) (*ftpClient, error) {
+	d := net.Dialer{Timeout: 30 * time.Second}
+	if from != "" {
+		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
+	}
+	nc, err := d.Dial("tcp", s.Addr)
+	if err != nil {
+		return nil, err
+	}
+	nc.SetDeadline(time.Now().Add(10 * time.Minute))
+	c := &ftpClient{nc: nc, r: bufio.NewReaderSize(nc, 512), addr: s.Addr}
+	err = c.want("220")
+	if err == nil && secure {
+		if err = c.cmd("AUTH TLS", "234"); err == nil {
+			// Our own certificate, on loopback.
+			c.conf = &tls.Config{InsecureSkipVerify: true, ClientSessionCache: tls.NewLRUClientSessionCache(1), ServerName: "localhost"}
+			t := tls.Client(nc, c.conf)
+			if err = t.Handshake(); err == nil {
+				c.nc, c.r = t, bufio.NewReaderSize(t, 512)
+				err = errors.Join(c.cmd("PBSZ 0", "200"), c.cmd("PROT P", "200"))
+			}
+		}
+	}
+	if err == nil {
+		err = c.login(s)
+	}
+	if err == nil {
+		err = c.cmd("TYPE I", "200")
+	}
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("bench: ftp login at %s: %w", s.Peer, err)
+	}
+	return c, nil
+}
+
+func (c *ftpClient) login(s *Server) error {
+	if err := c.cmd("USER "+s.User, "331"); err != nil {
+		return err
+	}
+	return c.cmd("PASS "+ftpPassword, "230")
+}
+
+func (c *ftpClient) Close() { c.nc.Close() }
+
+// reply reads a whole reply and gives its last line.
+func (c *ftpClient) reply() (string, error) {
+	for {
+		line, err := c.r.ReadString('\n')
+		if err != nil {
+			return "", err
+		}
+		if len(line) > 3 && line[3] == ' ' && line[0] >= '1' && line[0] <= '5' {
+			return line, nil
+		}
+	}
+}
+
+func (c *ftpClient) want(code string) error {
+	line, err := c.reply()
+	if err == nil && !strings.HasPrefix(line, code) {
+		err = fmt.Errorf("reply %q, want %s", line, code)
+	}
+	return err
+}
+
+func (c *ftpClient) cmd(line, code string) error {
+	if _, err := io.WriteString(c.nc, line+"\r\n"); err != nil {
+		return err
+	}
+	if err := c.want(code); err != nil {
+		return fmt.Errorf("%s: %w", strings.Fields(line)[0], err)
+	}
+	return nil
+}
+
+// data runs a transfer: move has the data connection.
+func (c *ftpClient) data(command string, move func(nc net.Conn) error) error {
+	if _, err := io.WriteString(c.nc, "EPSV\r\n"); err != nil {
+		return err
+	}
+	line, err := c.reply()
+	if err != nil {
+		return err
+	}
+	i := strings.Index(line, "|||")
+	if i < 0 {
+		return fmt.Errorf("EPSV: %q", line)
+	}
+	port, _, _ := strings.Cut(line[i+3:], "|")
+	host, _, _ := net.SplitHostPort(c.addr)
+	d := net.Dialer{Timeout: 30 * time.Second, LocalAddr: &net.TCPAddr{IP: c.nc.LocalAddr().(*net.TCPAddr).IP}}
+	raw, err := d.Dial("tcp", net.JoinHostPort(host, port))
+	if err != nil {
+		return err
+	}
+	defer raw.Close()
+	if err := c.cmd(command, "150"); err != nil {
+		return err
+	}
+	nc := raw
+	if c.conf != nil {
+		t := tls.Client(raw, c.conf)
+		if err := t.Handshake(); err != nil {
+			return fmt.Errorf("%s: data: %w", command, err)
+		}
+		nc = t
+	}
+	if err := move(nc); err != nil {
+		return fmt.Errorf("%s: data: %w", command, err)
+	}
+	if t, ok := nc.(*tls.Conn); ok {
+		t.CloseWrite()
+		t.Read(make([]byte, 1)) // the tickets: what is not read would make a reset of the end
+	}
+	nc.Close()
+	return c.want("226")
+}
+
+// get reads a file to nowhere and gives its size.
+func (c *ftpClient) get(name string, buf []byte) (n int64, err error) {
+	err = c.data("RETR "+name, func(nc net.Conn) error {
+		for {
+			m, err := nc.Read(buf)
+			n += int64(m)
+			if err == io.EOF {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+		}
+	})
+	return n, err
+}
+
+// put sends what r gives.
+func (c *ftpClient) put(name string, r io.Reader, buf []byte) error {
+	return c.data("STOR "+name, func(nc net.Conn) error {
+		if f, ok := r.(*os.File); ok && c.conf == nil {
+			_, err := nc.(*net.TCPConn).ReadFrom(f) // sendfile
+			return err
+		}
+		_, err := io.CopyBuffer(struct{ io.Writer }{nc}, struct{ io.Reader }{r}, buf)
+		return err
+	})
+}
+
+// FTPBulk is large files in one direction, some at a time.
+type FTPBulk struct {
+	TLS     bool
+	Put     bool
+	Streams int
+}
+
+func (b FTPBulk) String() string {
+	name := map[bool]string{false: "FTP", true: "FTPS"}[b.TLS] + " " + map[bool]string{false: "get", true: "put"}[b.Put]
+	return fmt.Sprintf("%s, %d at a time", name, b.Streams)
+}
+
+// measured runs work and fills what can be seen of a server from outside. The sessions that work uses are there before
+// and after: some servers' processes are not counted by anybody once they have ended.
+func measured(s *Server, bytes int64, work func() error) (Run, error) {
+	r := Run{LoadBefore: load()}
+	p := watchPeak(s.PID)
+	used, _ := busy()
+	mine, _ := cpuTime(os.Getpid())
+	before, err := cpuTime(s.PID)
+	if err != nil {
+		p.end()
+		return r, err
+	}
+	begin := time.Now()
+	err = work()
+	took := time.Since(begin)
+	r.PeakBytes = p.end()
+	if err != nil {
+		return r, err
+	}
+	after, err := cpuTime(s.PID)
+	if err != nil {
+		return r, err
+	}
+	usedAfter, _ := busy()
+	mineAfter, _ := cpuTime(os.Getpid())
+	r.Seconds = took.Seconds()
+	r.MBps = float64(bytes) / 1e6 / r.Seconds
+	r.CPUPerGB = (after - before).Seconds() / (float64(bytes) / 1e9)
+	// This process is no child of the server, but the servers are children of this process.
+	r.Other = max(0, (usedAfter-used-(mineAfter-mine)).Seconds()/r.Seconds)
+	r.LoadAfter = load()
+	r.CPU = (after - before).Seconds()
+	return r, nil
+}
+
+func runFTPBulk(s *Server, b FTPBulk, source string, size int64) (Run, error) {
+	for i := range b.Streams {
+		os.Remove(filepath.Join(s.Root, "up"+strconv.Itoa(i)))
+	}
+	clients, leave, err := ftpMany(s, b.TLS, b.Streams)
+	if err != nil {
+		return Run{}, err
+	}
+	defer leave()
+	return measured(s, size*int64(b.Streams), func() error {
+		errs := make(chan error, b.Streams)
+		for i, c := range clients {
+			go func() { errs <- ftpMove(s, c, b, i, source, size) }()
+		}
+		var err error
+		for range b.Streams {
+			err = errors.Join(err, <-errs)
+		}
+		return err
+	})
+}
+
+func ftpMove(s *Server, c *ftpClient, b FTPBulk, i int, source string, size int64) error {
+	buf := make([]byte, 256<<10)
+	if !b.Put {
+		n, err := c.get(s.Base+"/source", buf)
+		if err == nil && n != size {
+			err = fmt.Errorf("bench: %s gave %d bytes, want %d", s.Peer, n, size)
+		}
+		return err
+	}
+	f, err := os.Open(source)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	name := "up" + strconv.Itoa(i)
+	if err := c.put(s.Base+"/"+name, f, buf); err != nil {
+		return err
+	}
+	st, err := os.Stat(filepath.Join(s.Root, name))
+	if err == nil && st.Size() != size {
+		err = fmt.Errorf("bench: %s has %d bytes of an upload, want %d", s.Peer, st.Size(), size)
+	}
+	return err
+}
+
+// FTPOptions of RunFTP.
+type FTPOptions struct {
+	Size        int64 // bytes of a bulk file
+	Repeat      int
+	Files       int // small files, 4 KiB each
+	Clients     int // that move them
+	Storm       int // connections that log in at once
+	Quiet       float64
+	Retries     int
+	StreamCases []int
+}
+
+// RunFTP measures bulk transfers, small files and logins on every peer, interleaved.
+func RunFTP(ctx context.Context, e *Env, peers []Peer, o FTPOptions) (*Table, error) {
+	source := filepath.Join(e.Data, "source")
+	sum, err := makeSource(source, o.Size)
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(source)
+	servers, err := startAll(ctx, e, peers)
+	if err != nil {
+		return nil, err
+	}
+	defer stopAll(servers)
+	for _, s := range servers {
+		if err := os.Link(source, filepath.Join(s.Root, "source")); err != nil {
+			return nil, err
+		}
+		for _, secure := range []bool{false, true} {
+			if _, err = runFTPBulk(s, FTPBulk{secure, true, 1}, source, o.Size); err != nil {
+				return nil, fmt.Errorf("bench: %s: %w", s.Peer, err)
+			}
+			got, err := hashFile(filepath.Join(s.Root, "up0"))
+			if err == nil && got != sum {
+				err = errors.New("the upload differs")
+			}
+			if err != nil {
+				return nil, fmt.Errorf("bench: %s: %w", s.Peer, err)
+			}
+		}
+	}
+	type test struct {
+		name string
+		run  func(s *Server) (Run, error)
+	}
+	var cases []test
+	if o.Size > 0 {
+		for _, n := range o.StreamCases {
+			for _, secure := range []bool{false, true} {
+				for _, put := range []bool{false, true} {
+					b := FTPBulk{secure, put, n}
+					cases = append(cases, test{b.String(), func(s *Server) (Run, error) { return runFTPBulk(s, b, source, o.Size) }})
+				}
+			}
+		}
+	}
+	if o.Files > 0 {
+		for _, put := range []bool{true, false} {
+			name := fmt.Sprintf("FTP %s of 4 KiB with EPSV, %d clients", map[bool]string{false: "get", true: "put"}[put], o.Clients)
+			cases = append(cases, test{name, func(s *Server) (Run, error) { return runFTPSmall(s, put, o) }})
+		}
+	}
+	if o.Storm > 0 {
+		for _, secure := range []bool{false, true} {
+			name := fmt.Sprintf("%s login, %d at once", map[bool]string{false: "FTP", true: "FTPS"}[secure], o.Storm)
+			cases = append(cases, test{name, func(s *Server) (Run, error) { return runFTPStorm(s, secure, o.Storm) }})
+		}
+	}
+	t := newTable(servers)
+	for i := range o.Repeat {
+		for _, c := range cases {
+			for k := range servers {
+				s := servers[(i+k)%len(servers)]
+				var r Run
+				for try := 0; ; try++ {
+					if ctx.Err() != nil {
+						return t, ctx.Err()
+					}
+					if r, err = c.run(s); err != nil && s.Peer != "gantry" {
+						fmt.Fprintf(e.Log, "left out: %s: %s: %v\n", s.Peer, c.name, err)
+						break
+					}
+					if err != nil {
+						return t, fmt.Errorf("%s: %s: %w", s.Peer, c.name, err)
+					}
+					fmt.Fprintf(e.Log, "%d/%d %-10s %-40s %7.0f MB/s %6.2f CPU s/GB %8.1f op/s %6.0f µs/op %5d MiB  others %.2f CPUs\n",
+						i+1, o.Repeat, s.Peer, c.name, r.MBps, r.CPUPerGB, r.rate(), r.perOp(), r.PeakBytes>>20, r.Other)
+					if o.Quiet <= 0 || r.Other <= o.Quiet || try >= o.Retries {
+						break
+					}
+				}
+				if err == nil {
+					t.add(c.name, s.Peer, r)
+				}
+			}
+		}
+	}
+	return t, nil
+}
+
+// runFTPSmall moves small files, each with a data connection of its own.
+func runFTPSmall(s *Server, put bool, o FTPOptions) (Run, error) {
+	content := strings.Repeat("0123456789abcdef", 256)
+	var next atomic.Int64
+	var mu sync.Mutex
+	var failed error
+	clients, leave, err := ftpMany(s, false, o.Clients)
+	if err != nil {
+		return Run{}, err
+	}
+	defer leave()
+	r, err := measured(s, int64(o.Files)*int64(len(content)), func() error {
+		var all sync.WaitGroup
+		for _, c := range clients {
+			all.Go(func() {
+				err := func() (err error) {
+					buf := make([]byte, 16<<10)
+					for {
+						i := next.Add(1)
+						if i > int64(o.Files) {
+							return nil
+						}
+						name := fmt.Sprintf("%s/small%d", s.Base, i)
+						if put {
+							err = c.put(name, strings.NewReader(content), buf)
+						} else {
+							var n int64
+							if n, err = c.get(name, buf); err == nil && n != int64(len(content)) {
+								err = fmt.Errorf("%d bytes", n)
+							}
+						}
+						if err != nil {
+							return err
+						}
+					}
+				}()
+				if err != nil {
+					mu.Lock()
+					failed = errors.Join(failed, err)
+					mu.Unlock()
+				}
+			})
+		}
+		all.Wait()
+		return failed
+	})
+	r.Ops = int64(o.Files)
+	return r, err
+}
+
+// runFTPStorm has many clients log in at once, and leave.
+func runFTPStorm(s *Server, secure bool, n int) (Run, error) {
+	r, err := measured(s, 1, func() error {
+		errs := make(chan error, n)
+		var ready, begun sync.WaitGroup
+		begun.Add(1)
+		for i := range n {
+			ready.Add(1)
+			go func() {
+				ready.Done()
+				begun.Wait()
+				c, err := dialFTP(s, secure, fmt.Sprintf("127.0.0.%d", 2+i%200))
+				if err == nil {
+					err = c.cmd("QUIT", "221")
+					c.Close()
+				}
+				errs <- err
+			}()
+		}
+		ready.Wait()
+		begun.Done()
+		var err error
+		for range n {
+			if e := <-errs; e != nil {
+				err = e
+			}
+		}
+		return err
+	})
+	r.Ops, r.MBps, r.CPUPerGB = int64(n), 0, 0
+	return r, err
+}
+
+// FTPIdle is what idle logged-in control connections cost.
+type FTPIdle struct {
+	Peer        string  `json:"peer"`
+	TLS         bool    `json:"tls"`
+	Connections int     `json:"connections"`
+	Seconds     float64 `json:"login_seconds"` // all logins, 50 at a time
+	Before      Usage   `json:"before"`
+	At          Usage   `json:"at"`
+	After       Usage   `json:"after"`
+	Goroutines  int     `json:"goroutines,omitempty"` // of a server in Go, with all connections there
+}
+
+// RunFTPIdle measures a server with n idle logged-in control connections from several addresses.
+func RunFTPIdle(ctx context.Context, e *Env, p Peer, secure bool, n int, settle time.Duration) (FTPIdle, error) {
+	r := FTPIdle{Peer: p.Name(), TLS: secure, Connections: n}
+	s, err := p.Start(ctx, e)
+	if err != nil {
+		return r, err
+	}
+	defer s.Stop()
+	pause := func() {
+		select {
+		case <-time.After(settle):
+		case <-ctx.Done():
+		}
+	}
+	_, warm, err := ftpMany(s, secure, 50)
+	if err != nil {
+		return r, err
+	}
+	warm()
+	pause()
+	r.Before = usageOf(s.PID)
+	begun := time.Now()
+	_, leave, err := ftpMany(s, secure, n)
+	if err != nil {
+		return r, err
+	}
+	r.Seconds = time.Since(begun).Seconds()
+	pause()
+	r.At = usageOf(s.PID)
+	leave()
+	pause()
+	r.After = usageOf(s.PID)
+	if p.Name() == "gantry" {
+		if _, leave, err = ftpMany(s, secure, n); err != nil {
+			return r, err
+		}
+		defer leave()
+		r.Goroutines, err = s.goroutines()
+	}
+	return r, err
+}
+
+// ftpMany logs in n times.
+func ftpMany(s *Server, secure bool, n int) (conns []*ftpClient, leave func(), err error) {
+	conns = make([]*ftpClient, n)
+	var next atomic.Int64
+	errs := make(chan error, 50)
+	for range cap(errs) {
+		go func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					errs <- nil
+					return
+				}
+				c, err := dialFTP(s, secure, fmt.Sprintf("127.0.0.%d", 2+i%200))
+				if err != nil {
+					errs <- err
+					return
+				}
+				conns[i] = c
+			}
+		}()
+	}
+	for range cap(errs) {
+		err = errors.Join(err, <-errs)
+	}
+	leave = func() {
+		for _, c := range conns {
+			if c != nil {
+				c.Close()
+			}
+		}
+	}
+	if err != nil {
+		leave()
+		return nil, nil, err
+	}
+	return conns, leave, nil
+}
+
+// FTPIdleHeader is the head of the table whose rows Write prints.
+const FTPIdleHeader = `| server | channel | connections | RSS KiB each | PSS KiB each | goroutines in all | processes | PSS MiB before → at → after | descriptors | logins per second |
+|---|---|---|---|---|---|---|---|---|---|
+`
+
+// Write prints one row of Markdown under FTPIdleHeader.
+func (r FTPIdle) Write(w io.Writer) {
+	per := func(a, b int64) float64 { return float64(a-b) / float64(r.Connections) / 1024 }
+	mib := func(b int64) float64 { return float64(b) / (1 << 20) }
+	fmt.Fprintf(w, "| %s | %s | %d | %.1f | %.1f | %d | %d | %.1f → %.1f → %.1f | %d → %d → %d | %.0f |\n", r.Peer, map[bool]string{false: "clear", true: "TLS"}[r.TLS], r.Connections,
+		per(r.At.RSS, r.Before.RSS), per(r.At.PSS, r.Before.PSS), r.Goroutines, r.At.Processes, mib(r.Before.PSS), mib(r.At.PSS), mib(r.After.PSS),
+		r.Before.FDs, r.At.FDs, r.After.FDs, float64(r.Connections)/r.Seconds)
+}
