@@ -34,12 +34,10 @@ type conn struct {
 	b             *binding
 	ec            *engine.Conn
 	remote, local netip.AddrPort
-	ctx           context.Context
-	cancel        context.CancelCauseFunc
+	ctx           life
 
 	// Owned by the connection's turn, and by the work of a command.
 	id       string
-	log      *slog.Logger
 	begun    time.Time
 	out      *bytebufferpool.ByteBuffer // of the turn: replies
 	lane     *engine.Lane               // of the user; nil before the login
@@ -49,7 +47,7 @@ type conn struct {
 	user     string
 	client   string
 	tries    int
-	login    *session.Login
+	needsTLS bool // the account does
 	s        *session.Session
 	cwd      vfs.Path
 	start    vfs.Path
@@ -84,15 +82,13 @@ var _ engine.Handler = (*conn)(nil)
 func newConn(s *Server, b *binding, ec *engine.Conn) *conn {
 	c := &conn{srv: s, b: b, ec: ec, remote: ec.Remote(), local: ec.Local()}
 	c.reset()
-	c.ctx, c.cancel = context.WithCancelCause(s.ctx)
 	return c
 }
 
 // reset makes everything new but TLS, for a connection's beginning and for REIN.
 func (c *conn) reset() {
 	c.id, c.begun = fmt.Sprintf("%s_%d_%d", protocol, c.b.index, c.srv.count.Add(1)), time.Now()
-	c.log = c.srv.log.With("proto", protocol, "conn", c.id, "remote", c.remote.Addr().String())
-	c.s, c.login, c.user, c.ascii, c.epsvAll = nil, nil, "", false, false
+	c.s, c.needsTLS, c.user, c.ascii, c.epsvAll = nil, false, "", false, false
 	c.deflates, c.level = false, deflateLevel
 	c.from, c.copyFrom, c.facts, c.hash = nil, nil, factsDefault, "SHA-256"
 	c.cwd, c.start = vfs.Path{}, vfs.Path{}
@@ -100,6 +96,15 @@ func (c *conn) reset() {
 		c.giveLane()
 	}
 	c.lane, c.giveLane = nil, nil
+}
+
+// log is the connection's. It is made when something is to be said: most connections end without.
+func (c *conn) log() *slog.Logger {
+	l := c.srv.log.With("proto", protocol, "conn", c.id, "remote", c.remote.Addr().String())
+	if c.s != nil {
+		l = l.With("user", c.s.Username())
+	}
+	return l
 }
 
 // turn runs f in the connection's turn; its replies go out together.
@@ -140,7 +145,7 @@ func (c *conn) startTLS() engine.Verdict {
 	c.tlsConf = c.b.tlsConfig()
 	return engine.StartTLS(c.tlsConf, func(err error) engine.Verdict {
 		if err != nil {
-			c.log.Debug("no TLS", "err", err)
+			c.log().Debug("no TLS", "err", err)
 			return engine.Close()
 		}
 		c.secure = true
@@ -153,7 +158,7 @@ func (c *conn) startTLS() engine.Verdict {
 
 // Refused says why nobody is served.
 func (c *conn) Refused(_ *engine.Conn, err error) {
-	c.log.Warn("connection refused", "err", err)
+	c.log().Warn("connection refused", "err", err)
 	if c.b.TLSMode != 2 { // in clear it would not be understood
 		c.turn(func() engine.Verdict {
 			c.reply(500, "Connection refused")
@@ -201,7 +206,7 @@ func (c *conn) kill(reason error) {
 	// On a goroutine of its own: the caller may hold what the connection's turn waits for.
 	go c.ec.Post(func() engine.Verdict { return c.bye("Service closing the connection") })
 	time.AfterFunc(byeWait, func() {
-		c.cancel(reason)
+		c.ctx.end()
 		c.ec.Kill(reason)
 	})
 }
@@ -215,7 +220,7 @@ func (c *conn) Closed(_ *engine.Conn, err error) {
 		<-x.done
 	}
 	c.dropSource()
-	defer c.cancel(nil)
+	defer c.ctx.end()
 	if c.giveLane != nil {
 		c.giveLane()
 	}
@@ -277,7 +282,7 @@ func (c *conn) command(verb, arg string) (v engine.Verdict, stop bool) {
 		return engine.Hold(), true
 	}
 	if isHTTP(verb) { // FTP-6
-		c.log.Warn("the peer speaks HTTP", "cmd", verb)
+		c.log().Warn("the peer speaks HTTP", "cmd", verb)
 		return engine.Close(), true
 	}
 	cmd, ok := c.srv.commands[verb]
@@ -298,7 +303,7 @@ func (c *conn) command(verb, arg string) (v engine.Verdict, stop bool) {
 		return v, false
 	}
 	if cmd.needs&quick != 0 || cmd.slow != nil && !cmd.slow(c, arg) {
-		c.run(verb, &cmd, c.ctx, arg)
+		c.run(verb, &cmd, &c.ctx, arg)
 		return c.after()
 	}
 	lane := c.lane
@@ -306,7 +311,7 @@ func (c *conn) command(verb, arg string) (v engine.Verdict, stop bool) {
 		lane = c.srv.logins
 	}
 	return engine.Work(lane, func(out *bytebufferpool.ByteBuffer) engine.Verdict {
-		ctx, cancel := context.WithTimeout(c.ctx, commandWait)
+		ctx, cancel := context.WithTimeout(&c.ctx, commandWait)
 		defer cancel()
 		c.out = out
 		c.run(verb, &cmd, ctx, arg)
@@ -369,7 +374,7 @@ func (c *conn) failed(verb string, err error, writing bool) {
 func (c *conn) failure(b []byte, verb string, err error, writing bool) []byte {
 	code, text, known := replyFor(err, writing)
 	if !known {
-		c.log.Error("command failed", "cmd", verb, "err", err)
+		c.log().Error("command failed", "cmd", verb, "err", err)
 	}
 	return appendReply(b, code, text)
 }
@@ -388,12 +393,12 @@ func (c *conn) debug(verb, arg string) {
 	if !isVerb(verb) {
 		verb = "?"
 	}
-	c.log.Debug("command", "cmd", verb, "arg", arg)
+	c.log().Debug("command", "cmd", verb, "arg", arg)
 }
 
 // mustBePrivate reports whether data connections must have TLS.
 func (c *conn) mustBePrivate() bool {
-	return c.b.TLSMode > 0 || c.login != nil && c.login.NeedsTLS()
+	return c.b.TLSMode > 0 || c.needsTLS
 }
 
 // resolve makes a path of a peer's name.

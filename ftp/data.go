@@ -68,28 +68,32 @@ func (p *passive) open(ctx context.Context) (net.Conn, error) {
 	}
 }
 
+// anyPort is the range where none is configured. Not the kernel's choice: after some thousand transfers a second most of
+// its ports wait in TIME_WAIT, and it searches all of them, at a millisecond each time, to say that none is left.
+var anyPort = PortRange{10000, 65535}
+
+// maxBinds bounds the search for a free port.
+const maxBinds = 2000
+
 // listen opens a port of the range for one transfer, from a random start, on the address that the peer knows.
 func (c *conn) listen() (*passive, uint16, error) {
 	c.dropSource()
 	r := c.srv.cfg.PassivePortRange
-	count := r.End - r.Start + 1
 	if r.Start == 0 {
-		count = 1
+		r = anyPort
 	}
+	count := r.End - r.Start + 1
 	bound, via := addrOf(c.ec.Bound()), c.ec.Proxy() // behind a proxy the peer knows the proxy's address
 	ip := net.IP(bound.Addr().AsSlice())
 	first := rand.IntN(count)
-	for i := range count {
-		port := 0
-		if r.Start != 0 {
-			port = r.Start + (first+i)%count
-		}
+	for i := range min(count, maxBinds) {
+		port := r.Start + (first+i)%count
 		l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: ip, Port: port, Zone: bound.Addr().Zone()})
 		if errors.Is(err, syscall.EADDRINUSE) {
 			continue
 		}
 		if err != nil {
-			c.log.Error("passive port", "err", err)
+			c.log().Error("passive port", "err", err)
 			return nil, 0, errNoData
 		}
 		wait := time.Duration(c.srv.cfg.DataTimeout) * time.Second
@@ -143,7 +147,7 @@ func (c *conn) passiveIP(ctx context.Context) (netip.Addr, error) {
 		defer cancel()
 		list, err := net.DefaultResolver.LookupNetIP(ctx, "ip4", c.b.PassiveHost)
 		if err != nil || len(list) == 0 {
-			c.log.Error("passive_host", "host", c.b.PassiveHost, "err", err)
+			c.log().Error("passive_host", "host", c.b.PassiveHost, "err", err)
 			return netip.Addr{}, errNoData
 		}
 		return list[0].Unmap(), nil
@@ -211,7 +215,7 @@ func (c *conn) activeTo(a netip.AddrPort, verb string) error {
 	case c.epsvAll:
 		return fail(501, "Only EPSV after EPSV ALL")
 	case a.Addr() != c.remote.Addr() || a.Port() < 1024:
-		c.log.Warn("data connection to a stranger refused", "cmd", verb, "to", a.String())
+		c.log().Warn("data connection to a stranger refused", "cmd", verb, "to", a.String())
 		return fail(500, "Illegal "+verb+" command")
 	}
 	c.dropSource()
@@ -240,7 +244,7 @@ func (c *conn) openData(ctx context.Context, src source, private bool) (*engine.
 	}
 	if err := l.Secure(ctx, c.b.dataTLS(c.tlsConf)); err != nil {
 		l.Cut()
-		c.log.Debug("no TLS on the data connection", "err", err)
+		c.log().Debug("no TLS on the data connection", "err", err)
 		return nil, fail(425, "TLS handshake of the data connection failed")
 	}
 	if c.b.TLSSessionReuse == 1 && !l.TLS().DidResume {

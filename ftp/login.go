@@ -41,7 +41,7 @@ func (c *conn) userCmd(ctx context.Context, arg string) error {
 	}
 	c.user = ""
 	c.tries++
-	c.log.Debug("login refused", "err", err)
+	c.log().Debug("login refused", "err", err)
 	c.refuse()
 	return nil
 }
@@ -77,7 +77,7 @@ func (c *conn) pass(ctx context.Context, arg string) error {
 		err = errors.New("ftp: no answer") // AUTH-5
 	}
 	if err != nil {
-		c.log.Debug("login refused", "err", err)
+		c.log().Debug("login refused", "err", err)
 		c.refuse()
 		return nil
 	}
@@ -102,18 +102,17 @@ func (c *conn) refuse() {
 
 // open begins the session of a login, and answers with code.
 func (c *conn) open(l *session.Login, code int) error {
-	s, err := c.srv.sessions.Open(c.ctx, l, c.describe())
+	s, err := c.srv.sessions.Open(&c.ctx, l, c.describe())
 	if err != nil {
-		c.log.Warn("session refused", "user", l.Username(), "err", err)
+		c.log().Warn("session refused", "user", l.Username(), "err", err)
 		c.quit = true
 		return c.reply(530, "Login not possible now")
 	}
-	c.login, c.s = l, s
+	c.needsTLS, c.s = l.NeedsTLS(), s
 	c.start = s.StartDir()
 	c.cwd = c.start
 	c.lane, c.giveLane = c.srv.engine.Lane("ftp user "+l.Username(), userLane)
 	c.ec.SetDeadline(time.Time{})
-	c.log = c.log.With("user", l.Username())
 	return c.reply(code, "Logged in")
 }
 
@@ -155,7 +154,7 @@ func (c *conn) auth(_ context.Context, arg string) error {
 	}
 	if c.more {
 		// What was sent in clear behind AUTH could be anybody's (FTP-3).
-		c.log.Warn("commands behind AUTH TLS refused")
+		c.log().Warn("commands behind AUTH TLS refused")
 		c.quit = true
 		return c.reply(421, "Commands behind AUTH TLS")
 	}

@@ -41,7 +41,7 @@ func (x *transfer) abort(cause error) {
 
 // begin runs work beside the control connection, with what the transfer commands have set. Its error is answered.
 func (c *conn) begin(verb string, writing bool, work func(ctx context.Context, x *transfer) error) error {
-	ctx, cancel := context.WithCancelCause(c.ctx)
+	ctx, cancel := context.WithCancelCause(&c.ctx)
 	x := &transfer{name: verb, c: c, cancel: cancel, done: make(chan struct{})}
 	c.x = x
 	c.offset, c.ranged, c.allo = 0, false, 0
@@ -75,7 +75,7 @@ func (c *conn) begin(verb string, writing bool, work func(ctx context.Context, x
 func (x *transfer) run(ctx context.Context, work func(ctx context.Context, x *transfer) error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			x.c.log.Error("panic", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+			x.c.log().Error("panic", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
 			err = errors.New("ftp: internal error")
 		}
 	}()
