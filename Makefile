@@ -15,7 +15,7 @@ run: build
 	./bin/gantry serve -c data $(if $(FIRST_USER),--first-user $(FIRST_USER))
 
 # The clients that the tests drive, as command:Debian package. Nothing is done when all are there.
-CLIENTS := git:git rsync:rsync ssh-keygen:openssh-client sftp:openssh-client scp:openssh-client rclone:rclone lftp:lftp psftp:putty-tools sshfs:sshfs ssh-audit:ssh-audit fail2ban-regex:fail2ban nmap:nmap hydra:hydra
+CLIENTS := git:git rsync:rsync ssh-keygen:openssh-client sftp:openssh-client scp:openssh-client rclone:rclone lftp:lftp psftp:putty-tools sshfs:sshfs ssh-audit:ssh-audit fail2ban-regex:fail2ban nmap:nmap hydra:hydra tnftp:tnftp ncftpput:ncftp
 deps:
 	@missing=; for c in $(CLIENTS); do command -v $${c%:*} >/dev/null || missing="$$missing $${c#*:}"; done; \
 	{ /usr/bin/python3 -c 'import paramiko' || python3 -c 'import paramiko'; } >/dev/null 2>&1 || missing="$$missing python3-paramiko"; \
@@ -40,6 +40,7 @@ test-long: test
 	internal/e2e/scp.sh
 	internal/e2e/subsystem.sh
 	internal/e2e/rclone.sh
+	internal/e2e/rcloneftp.sh
 	$(MAKE) test-packages
 	$(MAKE) fuzz
 

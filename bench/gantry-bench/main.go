@@ -70,6 +70,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) error {
 		storm   = fs.Int("storm", 1000, "logins at once of the ftp case")
 		streams = fs.String("streams", "1,4", "bulk transfers at a time, of the ftp case")
 		ftpIdle = fs.Int("ftp-connections", 10000, "idle FTP connections of Gantry; the others have a twentieth")
+		soak    = fs.Duration("soak", 15*time.Minute, "how long the soak case goes on")
 		file    = fs.String("json", "", "write all figures to this file")
 	)
 	if err := fs.Parse(args); err != nil {
@@ -111,13 +112,21 @@ func run(ctx context.Context, args []string, out, log io.Writer) error {
 	fmt.Fprintf(out, "%s\ncommit %s, %s\n", r.Machine, r.Commit, r.Begun.Format(time.RFC3339))
 	want := strings.Split(*cases, ",")
 	for _, w := range want {
-		if !slices.Contains([]string{"bulk", "link", "idle", "timing", "ftp", "ftpidle"}, w) {
+		if !slices.Contains([]string{"bulk", "link", "idle", "timing", "ftp", "ftpidle", "soak"}, w) {
 			return fmt.Errorf("gantry-bench: unknown case %q", w)
 		}
 	}
 	if slices.Contains(want, "ftp") || slices.Contains(want, "ftpidle") {
 		if err := runFTP(ctx, e, &r, want, strings.Split(*ftps, ","), strings.Split(*streams, ","), *ftpIdle, *settle, bench.FTPOptions{
 			Size: *mib << 20, Repeat: *repeat, Files: *files, Clients: 8, Storm: *storm, Quiet: *quiet, Retries: *retries}, out); err != nil {
+			return err
+		}
+	}
+	if slices.Contains(want, "soak") {
+		seen, err := bench.RunSoak(ctx, e, *soak)
+		fmt.Fprintf(out, "\n## %v of FTP and FTPS clients that come, transfer, abort and vanish\n\n", *soak)
+		seen.Write(out)
+		if err != nil {
 			return err
 		}
 	}

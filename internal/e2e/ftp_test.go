@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/textproto"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
@@ -315,13 +316,83 @@ func TestFTPClients(t *testing.T) {
 			if got := (program{}).run(t, curl, append(args, "-l", tt[0]+"/curl/x/")...); strings.TrimSpace(got) != "f" {
 				t.Errorf("%q: list %q", tt, got)
 			}
+			if got := (program{}).run(t, curl, append(args, "-I", tt[0]+"/curl/x/f")...); !strings.Contains(got, fmt.Sprintf("Content-Length: %d", len(want))) || !strings.Contains(got, "Last-Modified:") {
+				t.Errorf("%q: head %q", tt, got)
+			}
+			program{}.run(t, curl, append(args, "-a", "-T", file, tt[0]+"/curl/x/f")...) // APPE
+			if got := (program{}).run(t, curl, append(args, "-I", tt[0]+"/curl/x/f")...); !strings.Contains(got, fmt.Sprintf("Content-Length: %d", 2*len(want))) {
+				t.Errorf("%q: after an append %q", tt, got)
+			}
+			if got := (program{}).run(t, curl, append(args, "--use-ascii", "-r", "0-3", tt[0]+"/curl/x/f")...); len(got) == 0 {
+				t.Errorf("%q: nothing in ASCII", tt)
+			}
 			program{}.run(t, curl, append(args, "-Q", "-RNFR curl/x/f", "-Q", "-RNTO curl/x/g", "-Q", "-DELE curl/x/g", "-o", out, tt[0]+"/")...)
+		}
+	})
+	t.Run("tnftp", func(t *testing.T) {
+		tnftp := need(t, "tnftp", "tnftp")
+		file := filepath.Join(src, "sub/deep/er/3M")
+		back := filepath.Join(t.TempDir(), "back")
+		out := program{stdin: fmt.Sprintf("user c %s\nbinary\nmkdir tn\ncd tn\nput %s f\nls -la\nsize f\nmodtime f\nrename f g\nget g %s\nrestart 1000\nget g %s2\nnlist\nmls\nmlsd\npassive off\nquit\n", password, file, back, back)}.
+			run(t, tnftp, "-n", "-v", "127.0.0.1", port)
+		if a, _ := os.ReadFile(file); len(a) == 0 {
+			t.Fatal("no source")
+		} else if b, err := os.ReadFile(back); err != nil || string(a) != string(b) {
+			t.Errorf("%d bytes, want %d: %v\n%s", len(b), len(a), err, out)
+		}
+	})
+	t.Run("ncftp", func(t *testing.T) {
+		put, get, ls := need(t, "ncftpput", "ncftp"), need(t, "ncftpget", "ncftp"), need(t, "ncftpls", "ncftp")
+		back := t.TempDir()
+		env := []string{"HOME=" + t.TempDir()}
+		common := []string{"-u", "c", "-p", password, "-P", port}
+		program{env: env}.run(t, put, append(common, "-R", "-m", "127.0.0.1", "/nc", filepath.Join(src, "sub"))...)
+		program{env: env}.run(t, get, append(common, "-R", "127.0.0.1", back, "/nc/sub")...)
+		sameFiles(t, filepath.Join(src, "sub"), filepath.Join(back, "sub"))
+		if out := (program{env: env}).run(t, ls, append(common, "-l", "ftp://127.0.0.1/nc/")...); !strings.Contains(out, "sub") {
+			t.Errorf("ncftpls: %q", out)
 		}
 	})
 	t.Run("ftplib", func(t *testing.T) {
 		python := need(t, "python3", "python3")
 		program{stdin: fmt.Sprintf(pythonScript, port, password)}.run(t, python, "-")
 	})
+}
+
+// TestFTPClientCertificates: curl logs in by a certificate alone, where the account takes it, and is refused without one
+// where the binding wants one.
+func TestFTPClientCertificates(t *testing.T) {
+	curl, openssl := need(t, "curl", "curl"), need(t, "openssl", "openssl")
+	dir, home := t.TempDir(), t.TempDir()
+	ssl := func(args ...string) { t.Helper(); program{dir: dir}.run(t, openssl, args...) }
+	ec := []string{"-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"}
+	ssl(append([]string{"req", "-x509", "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=our CA", "-days", "2"}, ec...)...)
+	ssl(append([]string{"req", "-x509", "-keyout", "ftp.key", "-out", "ftp.crt", "-subj", "/CN=localhost", "-days", "2"}, ec...)...)
+	ssl(append([]string{"req", "-keyout", "c.key", "-out", "c.csr", "-subj", "/CN=c"}, ec...)...)
+	ssl("x509", "-req", "-in", "c.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-out", "c.crt", "-days", "2")
+	u := newUser("c", home)
+	u.Filters.TLSUsername = "CommonName"
+	port, strict := gantrytest.FreePort(t), gantrytest.FreePort(t)
+	gantrytest.Start(t, gantrytest.Options{Bin: bin, Dump: oneUser(u), Config: fmt.Sprintf(`{"ftpd":{"bindings":[{"address":"127.0.0.1","port":%s,"client_auth_type":2},
+		{"address":"127.0.0.1","port":%s,"client_auth_type":1}],"certificate_file":%q,"certificate_key_file":%q,"ca_certificates":[%q],"passive_port_range":{"start":0,"end":0}}}`,
+		port, strict, filepath.Join(dir, "ftp.crt"), filepath.Join(dir, "ftp.key"), filepath.Join(dir, "ca.crt"))})
+	gantrytest.WriteFile(t, filepath.Join(home, "f"), "content")
+	with := []string{"-sS", "-k", "--ssl-reqd", "--max-time", "30", "--cert", filepath.Join(dir, "c.crt"), "--key", filepath.Join(dir, "c.key")}
+	for _, p := range []string{port, strict} {
+		for _, tls := range []string{"1.2", "1.3"} {
+			got := program{}.run(t, curl, append(with, "--tls-max", tls, "-u", "c:no password", "ftp://127.0.0.1:"+p+"/f")...)
+			if got != "content" {
+				t.Errorf("with a certificate: %q", got)
+			}
+		}
+	}
+	got := program{}.run(t, curl, "-sS", "-k", "--ssl-reqd", "-u", "c:"+password, "ftp://127.0.0.1:"+port+"/f")
+	if got != "content" {
+		t.Errorf("without a certificate, by password: %q", got)
+	}
+	if out, err := exec.Command(curl, "-sS", "-k", "--ssl-reqd", "--max-time", "30", "-u", "c:"+password, "ftp://127.0.0.1:"+strict+"/f").CombinedOutput(); err == nil {
+		t.Errorf("nobody was asked for a certificate: %q", out)
+	}
 }
 
 const pythonScript = `
@@ -350,8 +421,19 @@ for cls in (ftplib.FTP_TLS, Reuse):
     f = cls(context=ctx); f.connect("127.0.0.1", port, 30); run(f)
 `
 
-// sameContents compares the files of two trees, and that listings carry times to the minute.
+// sameContents compares the files of two trees and their times.
 func sameContents(t *testing.T, want, got string) {
+	t.Helper()
+	compareTrees(t, want, got, true)
+}
+
+// sameFiles compares the files of two trees without their times, which some clients do not keep.
+func sameFiles(t *testing.T, want, got string) {
+	t.Helper()
+	compareTrees(t, want, got, false)
+}
+
+func compareTrees(t *testing.T, want, got string, times bool) {
 	t.Helper()
 	n := 0
 	filepath.Walk(want, func(p string, i os.FileInfo, err error) error {
@@ -366,7 +448,7 @@ func sameContents(t *testing.T, want, got string) {
 			t.Errorf("%s: %v, %d bytes, want %d", rel, err, len(b), len(a))
 			return nil
 		}
-		if j, _ := os.Stat(filepath.Join(got, rel)); !j.ModTime().Equal(i.ModTime()) {
+		if j, _ := os.Stat(filepath.Join(got, rel)); times && !j.ModTime().Equal(i.ModTime()) {
 			t.Errorf("%s: mtime %v, want %v", rel, j.ModTime(), i.ModTime())
 		}
 		return nil
