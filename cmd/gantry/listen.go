@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"github.com/gantryhq/gantry/engine"
+	"github.com/gantryhq/gantry/ftp"
 	"github.com/gantryhq/gantry/internal/systemd"
 	"github.com/gantryhq/gantry/ssh"
 )
@@ -26,26 +27,33 @@ func (n *node) listen(ctx context.Context) error {
 			bindings = append(bindings, b)
 		}
 	}
-	for i, b := range bindings {
-		var l net.Listener
-		if len(passed) == 0 {
-			if l, err = b.Listen(ctx); err != nil {
-				return fmt.Errorf("sftpd.bindings[%d]: %w", i, err)
-			}
-			n.take(n.door(l, b.ApplyProxyConfig))
-		}
-	}
 	if len(passed) > 0 {
 		// PRIV-1: a low port needs no privilege of ours.
-		if err := matchSockets(bindings, passed); err != nil {
+		if err := matchSockets(bindings, n.s.FTPD.Bindings, passed); err != nil {
 			for _, s := range passed {
 				s.Close()
 			}
 			return err
 		}
-		for _, s := range passed {
-			i := slices.IndexFunc(bindings, func(b ssh.Binding) bool { return isSocketOf(b, s.Addr()) })
+	}
+	for _, s := range passed {
+		if i := slices.IndexFunc(bindings, func(b ssh.Binding) bool { return isSocketAt(b.Address, b.Port, s.Addr()) }); i >= 0 {
 			n.take(n.door(s.Listener, bindings[i].ApplyProxyConfig))
+			continue
+		}
+		i := slices.IndexFunc(n.s.FTPD.Bindings, func(b ftp.Binding) bool { return isSocketAt(b.Address, b.Port, s.Addr()) })
+		n.takeFTP(s.Listener, i)
+	}
+	if err := n.listenFTP(ctx); err != nil {
+		return err
+	}
+	for i, b := range bindings {
+		if len(passed) == 0 {
+			l, err := b.Listen(ctx)
+			if err != nil {
+				return fmt.Errorf("sftpd.bindings[%d]: %w", i, err)
+			}
+			n.take(n.door(l, b.ApplyProxyConfig))
 		}
 	}
 	if len(n.listeners)+len(n.ftpDoors) == 0 {
@@ -60,24 +68,29 @@ type ftpDoor struct {
 	index int
 }
 
-// listenFTP takes the ports of the FTP server, always by itself: sockets that are passed in are SFTP's.
+// listenFTP takes the ports of the FTP bindings that no socket was passed for.
 func (n *node) listenFTP(ctx context.Context) error {
 	for i, b := range n.s.FTPD.Bindings {
-		if !b.IsValid() {
+		if !b.IsValid() || slices.ContainsFunc(n.ftpDoors, func(d ftpDoor) bool { return d.index == i }) {
 			continue
 		}
 		l, err := b.Listen(ctx)
 		if err != nil {
 			return fmt.Errorf("ftpd.bindings[%d]: %w", i, err)
 		}
-		d := n.door(l, b.ApplyProxyConfig)
-		n.ftpDoors = append(n.ftpDoors, ftpDoor{d, i})
-		n.later(func(context.Context) error {
-			d.Close() // may be closed already
-			return nil
-		})
+		n.takeFTP(l, i)
 	}
 	return nil
+}
+
+// takeFTP makes l the listener of an FTP binding. It is closed with the node.
+func (n *node) takeFTP(l net.Listener, index int) {
+	d := n.door(l, n.s.FTPD.Bindings[index].ApplyProxyConfig)
+	n.ftpDoors = append(n.ftpDoors, ftpDoor{d, index})
+	n.later(func(context.Context) error {
+		d.Close() // may be closed already
+		return nil
+	})
 }
 
 // door is the engine's face of a listener.
@@ -98,40 +111,49 @@ func (n *node) take(l net.Listener) {
 	})
 }
 
-// matchSockets refuses sockets that are not those of the bindings, one for one: a server that listens
-// elsewhere than its configuration says would surprise its operator.
-func matchSockets(bindings []ssh.Binding, passed []systemd.Socket) error {
+// matchSockets refuses sockets that are not those of the bindings: a server that listens elsewhere than its
+// configuration says would surprise its operator. Every binding of SFTP must have one, those of FTP may.
+func matchSockets(bindings []ssh.Binding, ftps []ftp.Binding, passed []systemd.Socket) error {
 	var errs []error
 	used := make([]bool, len(passed))
-bindings:
-	for _, b := range bindings {
+	find := func(address string, port int) bool {
 		for i, s := range passed {
-			if !used[i] && isSocketOf(b, s.Addr()) {
+			if !used[i] && isSocketAt(address, port, s.Addr()) {
 				used[i] = true
-				continue bindings
+				return true
 			}
 		}
-		errs = append(errs, fmt.Errorf("sftpd.bindings has %s, for which the socket unit passes no socket: add ListenStream= for it to gantry.socket or remove the binding",
-			net.JoinHostPort(b.Address, strconv.Itoa(b.Port))))
+		return false
+	}
+	for _, b := range bindings {
+		if !find(b.Address, b.Port) {
+			errs = append(errs, fmt.Errorf("sftpd.bindings has %s, for which the socket unit passes no socket: add ListenStream= for it to gantry.socket or remove the binding",
+				net.JoinHostPort(b.Address, strconv.Itoa(b.Port))))
+		}
+	}
+	for _, b := range ftps {
+		if b.IsValid() {
+			find(b.Address, b.Port)
+		}
 	}
 	for i, s := range passed {
 		if !used[i] {
-			errs = append(errs, fmt.Errorf("the socket unit passes %s (%q), for which sftpd.bindings has no element: add it or remove its ListenStream= from gantry.socket", s.Addr(), s.Name))
+			errs = append(errs, fmt.Errorf("the socket unit passes %s (%q), for which neither sftpd.bindings nor ftpd.bindings has an element: add it or remove its ListenStream= from gantry.socket", s.Addr(), s.Name))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// isSocketOf reports whether a socket listens where b says.
-func isSocketOf(b ssh.Binding, addr net.Addr) bool {
+// isSocketAt reports whether a socket listens where a binding says.
+func isSocketAt(address string, port int, addr net.Addr) bool {
 	a, ok := addr.(*net.TCPAddr)
-	if !ok || a.Port != b.Port {
+	if !ok || a.Port != port || port == 0 {
 		return false
 	}
 	got := a.AddrPort().Addr().Unmap()
-	if b.Address == "" {
+	if address == "" {
 		return got.IsUnspecified()
 	}
-	want, err := netip.ParseAddr(b.Address)
+	want, err := netip.ParseAddr(address)
 	return err == nil && want.Unmap() == got
 }

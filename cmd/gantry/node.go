@@ -62,9 +62,6 @@ func (n *node) start(ctx context.Context) error {
 		return err
 	}
 	n.proxy.Set(proxy)
-	if err := n.listenFTP(ctx); err != nil {
-		return err
-	}
 	if err := n.listen(ctx); err != nil {
 		return err
 	}

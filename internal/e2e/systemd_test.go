@@ -130,6 +130,26 @@ func TestPassedSocketServes(t *testing.T) {
 	}
 }
 
+// TestPassedFTPSocketServes: PRIV-1, and a binding without a socket beside it listens by itself.
+func TestPassedFTPSocketServes(t *testing.T) {
+	m, addr := newManager(t)
+	l, port := listenTCP(t)
+	own := gantrytest.FreePort(t)
+	cmd, out := activate(t, l, "0", "NOTIFY_SOCKET="+addr, "GANTRY_FTPD__BINDINGS__0__ADDRESS=127.0.0.1", "GANTRY_FTPD__BINDINGS__0__PORT="+port,
+		"GANTRY_FTPD__BINDINGS__1__ADDRESS=127.0.0.1", "GANTRY_FTPD__BINDINGS__1__PORT="+own)
+	defer cmd.Process.Kill()
+	m.expect("READY=1\n")
+	for _, at := range []string{l.Addr().String(), "127.0.0.1:" + own} {
+		if line, err := from(t, "127.0.0.1", at); !strings.HasPrefix(line, "220 ") {
+			t.Errorf("%s greets with %q, %v", at, line, err)
+		}
+	}
+	cmd.Process.Signal(syscall.SIGTERM)
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // TestPassedSocketThatNoBindingNamesIsRefused: neither is silently ignored.
 func TestPassedSocketThatNoBindingNamesIsRefused(t *testing.T) {
 	l, _ := listenTCP(t)
