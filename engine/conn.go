@@ -407,7 +407,7 @@ func (c *Conn) offer(held, in []byte) []byte {
 		return nil
 	}
 	if len(held) > 0 {
-		return all[:copy(all, left)]
+		return left // ours already; not moved to the front, which for many small commands would cost more than they do
 	}
 	return append([]byte(nil), left...)
 }

@@ -6,7 +6,7 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rand"
+	crand "crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"math/big"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -46,7 +47,12 @@ func start(t testing.TB, change func(*Config), users ...account.User) *server {
 	if len(users) == 0 {
 		users = []account.User{sessiontest.User("u")}
 	}
-	env := sessiontest.New(t, sessiontest.Options{}, users...)
+	return serve(t, sessiontest.New(t, sessiontest.Options{}, users...), change)
+}
+
+// serve runs a server on the accounts of env.
+func serve(t testing.TB, env *sessiontest.Env, change func(*Config)) *server {
+	t.Helper()
 	cfg := DefaultConfig()
 	cfg.Bindings[0].Address, cfg.Bindings[0].Port = "127.0.0.1", 2121
 	cfg.PassivePortRange = PortRange{}
@@ -397,12 +403,22 @@ func TestAlloMissed(t *testing.T) {
 }
 
 func TestDataNeverComes(t *testing.T) { // FTP-2
-	s := start(t, func(c *Config) { c.DataTimeout = 1; c.PassivePortRange = PortRange{42310, 42310} })
+	port := 0
+	for port == 0 { // one that no client's socket has
+		port = 15000 + rand.IntN(15000)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			port = 0
+			continue
+		}
+		l.Close()
+	}
+	s := start(t, func(c *Config) { c.DataTimeout = 1; c.PassivePortRange = PortRange{port, port} })
 	p := s.loggedIn(t)
 	p.cmd("EPSV", "229")
 	p.cmd("LIST", "150")
 	p.want("425")
-	l, err := net.Listen("tcp", "127.0.0.1:42310")
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		t.Fatalf("the port is not free: %v", err)
 	}
@@ -505,12 +521,12 @@ func TestPermissions(t *testing.T) {
 
 func certificate(t testing.TB) (cert, key string) {
 	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	k, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"localhost"}}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, &k.PublicKey, k)
+	der, err := x509.CreateCertificate(crand.Reader, c, c, &k.PublicKey, k)
 	if err != nil {
 		t.Fatal(err)
 	}

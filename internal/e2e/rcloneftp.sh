@@ -37,7 +37,10 @@ mkdir -p "$built/fstest/testserver/init.d"
 	done
 )
 
-port() { python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); print(s.getsockname()[1])'; }
+port() { python3 -c 'import random, socket
+while True:
+    try: s=socket.socket(); p=random.randrange(15000, 30000); s.bind(("127.0.0.1",p)); print(p); break
+    except OSError: pass'; }
 await() { for _ in $(seq 100); do (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null && return; sleep 0.1; done; echo "nothing listens on port $1"; exit 1; }
 
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout "$work/key" -out "$work/cert" -subj /CN=localhost -days 2 2>/dev/null
