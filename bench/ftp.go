@@ -117,7 +117,10 @@ func (c *ftpClient) data(command string, move func(nc net.Conn) error) error {
 	}
 	port, _, _ := strings.Cut(line[i+3:], "|")
 	host, _, _ := net.SplitHostPort(c.addr)
-	d := net.Dialer{Timeout: 30 * time.Second, LocalAddr: &net.TCPAddr{IP: c.nc.LocalAddr().(*net.TCPAddr).IP}}
+	d := net.Dialer{Timeout: 30 * time.Second}
+	if ip := c.nc.LocalAddr().(*net.TCPAddr).IP; ip.String() != "127.0.0.1" { // else the kernel finds a port by itself, and cheaper
+		d.LocalAddr = &net.TCPAddr{IP: ip}
+	}
 	raw, err := d.Dial("tcp", net.JoinHostPort(host, port))
 	if err != nil {
 		return err
@@ -231,7 +234,7 @@ func runFTPBulk(s *Server, b FTPBulk, source string, size int64) (Run, error) {
 	if b.Streams > 1 { // the one of the first check is looked at
 		defer remove() // memory does not hold everybody's
 	}
-	clients, leave, err := ftpMany(s, b.TLS, b.Streams)
+	clients, leave, err := ftpMany(s, b.TLS, b.Streams, false)
 	if err != nil {
 		return Run{}, err
 	}
@@ -341,7 +344,12 @@ func RunFTP(ctx context.Context, e *Env, peers []Peer, o FTPOptions) (*Table, er
 	if o.Storm > 0 {
 		for _, secure := range []bool{false, true} {
 			name := fmt.Sprintf("%s login, %d at once", map[bool]string{false: "FTP", true: "FTPS"}[secure], o.Storm)
-			cases = append(cases, test{name, func(s *Server) (Run, error) { return runFTPStorm(s, secure, o.Storm) }})
+			cases = append(cases, test{name, func(s *Server) (Run, error) {
+				if s.Peer != "gantry" { // their backlogs of 32 to 128 reset most of it
+					return Run{}, errors.New("not asked")
+				}
+				return runFTPStorm(s, secure, o.Storm)
+			}})
 		}
 	}
 	t := newTable(servers)
@@ -383,7 +391,7 @@ func runFTPSmall(s *Server, put bool, o FTPOptions) (Run, error) {
 	var next atomic.Int64
 	var mu sync.Mutex
 	var failed error
-	clients, leave, err := ftpMany(s, false, o.Clients)
+	clients, leave, err := ftpMany(s, false, o.Clients, false)
 	if err != nil {
 		return Run{}, err
 	}
@@ -486,7 +494,7 @@ func RunFTPIdle(ctx context.Context, e *Env, p Peer, secure bool, n int, settle 
 		case <-ctx.Done():
 		}
 	}
-	_, warm, err := ftpMany(s, secure, 50)
+	_, warm, err := ftpMany(s, secure, 50, true)
 	if err != nil {
 		return r, err
 	}
@@ -494,7 +502,7 @@ func RunFTPIdle(ctx context.Context, e *Env, p Peer, secure bool, n int, settle 
 	pause()
 	r.Before = usageOf(s.PID)
 	begun := time.Now()
-	_, leave, err := ftpMany(s, secure, n)
+	_, leave, err := ftpMany(s, secure, n, true)
 	if err != nil {
 		return r, err
 	}
@@ -505,7 +513,7 @@ func RunFTPIdle(ctx context.Context, e *Env, p Peer, secure bool, n int, settle 
 	pause()
 	r.After = usageOf(s.PID)
 	if p.Name() == "gantry" {
-		if _, leave, err = ftpMany(s, secure, n); err != nil {
+		if _, leave, err = ftpMany(s, secure, n, true); err != nil {
 			return r, err
 		}
 		defer leave()
@@ -514,8 +522,8 @@ func RunFTPIdle(ctx context.Context, e *Env, p Peer, secure bool, n int, settle 
 	return r, err
 }
 
-// ftpMany logs in n times.
-func ftpMany(s *Server, secure bool, n int) (conns []*ftpClient, leave func(), err error) {
+// ftpMany logs in n times, from 200 addresses or from one.
+func ftpMany(s *Server, secure bool, n int, spread bool) (conns []*ftpClient, leave func(), err error) {
 	conns = make([]*ftpClient, n)
 	var next atomic.Int64
 	errs := make(chan error, 50)
@@ -527,7 +535,11 @@ func ftpMany(s *Server, secure bool, n int) (conns []*ftpClient, leave func(), e
 					errs <- nil
 					return
 				}
-				c, err := dialFTP(s, secure, fmt.Sprintf("127.0.0.%d", 2+i%200))
+				from := ""
+				if spread {
+					from = fmt.Sprintf("127.0.0.%d", 2+i%200)
+				}
+				c, err := dialFTP(s, secure, from)
 				if err != nil {
 					errs <- err
 					return
