@@ -30,6 +30,7 @@ var mayImport = map[string]struct {
 	"internal/guard":   {nil, "the gate knows addresses only"},
 	"internal/secret":  {nil, "sealed values know no records"},
 	"internal/config":  {nil, "any structure is filled, none is known"},
+	"internal/egress":  {nil, "an address is judged by itself"},
 	"internal/logs":    {nil, "records are written, not understood"},
 	"vfs":              {[]string{"vfs"}, "storage knows no account, session or protocol"},
 	"bench":            {[]string{"bench"}, "it measures the built binary from outside"},

@@ -16,6 +16,7 @@ import (
 	"github.com/gantryhq/gantry/internal/account"
 	"github.com/gantryhq/gantry/internal/auth"
 	"github.com/gantryhq/gantry/internal/config"
+	"github.com/gantryhq/gantry/internal/egress"
 	"github.com/gantryhq/gantry/internal/event"
 	"github.com/gantryhq/gantry/internal/event/hook"
 	"github.com/gantryhq/gantry/internal/guard"
@@ -94,6 +95,9 @@ type Common struct {
 	ServerVersion string `json:"server_version"` // "short" hides the version
 	TZ            string `json:"tz"`             // "local" for access times, else UTC
 
+	AllowedEndpoints []string `json:"allowed_endpoints"`  // beside public ones, of storages: networks, loopback, private, any (SSRF-1)
+	SecretMinEntropy float64  `json:"secret_min_entropy"` // bits, of plain passphrases and customer keys of storages; 0 takes every one
+
 	Actions            event.ActionsConfig `json:"actions"`
 	StartupHook        string              `json:"startup_hook"`
 	PostConnectHook    string              `json:"post_connect_hook"`
@@ -116,6 +120,12 @@ func (c Common) Validate() error {
 	}
 	if _, err := c.proxy(); err != nil {
 		errs = append(errs, err)
+	}
+	if _, err := egress.New(c.AllowedEndpoints); err != nil {
+		errs = append(errs, fmt.Errorf("common.allowed_endpoints%w", err))
+	}
+	if c.SecretMinEntropy < 0 || c.SecretMinEntropy > 1000 {
+		errs = append(errs, fmt.Errorf("common.secret_min_entropy: must be between 0 and 1000, it is %v", c.SecretMinEntropy))
 	}
 	return errors.Join(append(errs, c.Guard.Validate())...)
 }
@@ -199,7 +209,7 @@ func defaultConfig() *Config {
 		Command: hooks.Command,
 		HTTP:    hooks.HTTP,
 		MFA:     MFA{TOTP: auth.DefaultTOTP()},
-		Common:  Common{Session: session.DefaultConfig(), Guard: guard.DefaultConfig()},
+		Common:  Common{Session: session.DefaultConfig(), Guard: guard.DefaultConfig(), SecretMinEntropy: 80},
 		SFTPD:   ssh.DefaultConfig(),
 		FTPD:    ftp.DefaultConfig(),
 		DataProvider: DataProvider{

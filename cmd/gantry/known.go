@@ -9,7 +9,7 @@ import (
 // laterKeys are keys of features that are not built yet, one section a line. A file that names them loads,
 // with a warning. Whoever builds a feature moves its keys from here into the structure.
 const laterKeys = `
-common: resume_max_size secret_min_entropy allow_self_connections metadata.* event_manager.*
+common: resume_max_size allow_self_connections metadata.* event_manager.*
 acme: domains email key_type certs_path ca_endpoint renew_days http01_challenge.port http01_challenge.proxy_header http01_challenge.webroot tls_alpn01_challenge.port
 webdavd: bindings[].port bindings[].address bindings[].enable_https bindings[].certificate_file bindings[].certificate_key_file bindings[].min_tls_version bindings[].client_auth_type bindings[].tls_cipher_suites bindings[].tls_protocols bindings[].prefix bindings[].proxy_mode bindings[].proxy_allowed bindings[].client_ip_proxy_header bindings[].client_ip_header_depth bindings[].disable_www_auth_header certificate_file certificate_key_file ca_certificates ca_revocation_lists cors.enabled cors.allowed_origins cors.allowed_methods cors.allowed_headers cors.exposed_headers cors.allow_credentials cors.max_age cors.options_passthrough cors.options_success_status cors.allow_private_network cache.users.expiration_time cache.users.max_size cache.mime_types.enabled cache.mime_types.max_size cache.mime_types.custom_mappings[].ext cache.mime_types.custom_mappings[].mime
 data_provider: host port username password password_file sslmode root_cert client_cert client_key disable_sni target_session_attrs connection_string pool_size create_default_admin is_shared node.host node.port node.proto backups_path auto_backup.enabled auto_backup.hour auto_backup.day_of_week delayed_quota_update update_mode

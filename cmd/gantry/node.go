@@ -52,6 +52,8 @@ type node struct {
 	failed  chan error     // of a listener; buffered for all
 
 	made *firstUser // made by this start, or nil
+
+	portable bool // one user of the command line, whose storage may be anywhere
 }
 
 // start builds the parts and serves. What was started is ended by stop, also after an error. Ports are taken

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -27,8 +26,6 @@ import (
 	"github.com/gantryhq/gantry/internal/secret"
 	"github.com/gantryhq/gantry/internal/session"
 	"github.com/gantryhq/gantry/ssh"
-	"github.com/gantryhq/gantry/vfs"
-	"github.com/gantryhq/gantry/vfs/local"
 )
 
 // build makes the parts, from the store up to the SSH server.
@@ -65,12 +62,16 @@ func (n *node) build(ctx context.Context) error {
 		return nil
 	})
 	n.auth = authenticator
+	storages, err := n.s.newStorages(n.portable)
+	if err != nil {
+		return err
+	}
 	n.guard = guard.New(n.s.Common.Guard, n.log.Logger, nil)
 	n.sessions, err = session.New(n.s.sessionConfig(), session.Deps{
 		Auth:     authenticator,
 		Counters: n.store,
 		Accounts: merged{n.store},
-		NewFS:    newFS,
+		NewFS:    storages.open,
 		Sinks:    []event.Sink{event.LogSink(n.log.Logger), n.hooks.actions},
 		Log:      n.log.Logger,
 		LoggedIn: n.hooks.loggedIn,
@@ -159,6 +160,9 @@ func (s *settings) openStore(ctx context.Context, hasher *auth.Hasher, readOnly 
 	if hasher != nil {
 		rules.HashPassword = hasher.Hash
 		rules.CheckPassword = s.DataProvider.PasswordValidation.Users.Check
+		rules.CheckSecret = func(plain string) error {
+			return auth.MinEntropy{MinEntropy: s.Common.SecretMinEntropy}.Check(plain, 0)
+		}
 	}
 	var err error
 	if rules.Box, err = s.KMS.box(); err != nil {
@@ -223,62 +227,6 @@ func (m merged) User(ctx context.Context, name string) (account.User, error) {
 		groups = append(groups, group)
 	}
 	return account.Merge(u, groups)
-}
-
-// newFS opens a storage by its provider. A backend is registered here.
-func newFS(ctx context.Context, st session.Storage) (vfs.FS, error) {
-	provider := 0
-	if st.Config != nil {
-		provider = int(st.Config.Provider)
-	}
-	backends := map[int]func(context.Context, session.Storage) (vfs.FS, error){
-		0: newLocal,
-	}
-	open, ok := backends[provider]
-	if !ok {
-		return nil, fmt.Errorf("the storage provider %d is not built yet", provider)
-	}
-	return open(ctx, st)
-}
-
-// newLocal opens a directory of this machine, made with its parents where the session asks for it.
-func newLocal(_ context.Context, st session.Storage) (vfs.FS, error) {
-	if !filepath.IsAbs(st.Root) {
-		return nil, fmt.Errorf("local: the root %q is not absolute", st.Root)
-	}
-	if st.Create {
-		if err := makeRoot(st); err != nil {
-			return nil, err
-		}
-	}
-	f, err := local.New(st.Root, local.Options{UID: st.UID, GID: st.GID})
-	if err != nil {
-		return nil, err // not a nil *FS in an interface
-	}
-	return f, nil
-}
-
-// makeRoot makes a missing root and gives it to its owner.
-func makeRoot(st session.Storage) error {
-	if _, err := os.Stat(st.Root); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := os.MkdirAll(st.Root, 0o777); err != nil { // less the umask
-		return fmt.Errorf("local: make the root: %w", err)
-	}
-	if st.UID <= 0 && st.GID <= 0 {
-		return nil
-	}
-	owner := func(id int) int {
-		if id <= 0 {
-			return -1
-		}
-		return id
-	}
-	if err := os.Chown(st.Root, owner(st.UID), owner(st.GID)); err != nil && os.Geteuid() == 0 {
-		return fmt.Errorf("local: give the root to its owner: %w", err)
-	}
-	return nil
 }
 
 // initialLoad loads the dump of --loaddata-from: all of it, or the start fails.

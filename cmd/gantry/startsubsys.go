@@ -83,8 +83,12 @@ func (a *app) startSubsys(ctx context.Context, f *subsysFlags, cmd *cobra.Comman
 		return err
 	}
 	defer store.Close()
+	storages, err := s.newStorages(false)
+	if err != nil {
+		return err
+	}
 	sessions, err := session.New(s.sessionConfig(), session.Deps{
-		Auth: osLogin{store}, Counters: store, Accounts: merged{store}, NewFS: newFS,
+		Auth: osLogin{store}, Counters: store, Accounts: merged{store}, NewFS: storages.open,
 		Sinks: []event.Sink{event.LogSink(log.Logger)}, Log: log.Logger,
 	})
 	if err != nil {

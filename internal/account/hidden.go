@@ -16,6 +16,9 @@ var secretType = reflect.TypeFor[secret.Secret]()
 // and lists inside must not be shared (a record from a store is not).
 func Redact(record any) {
 	eachSecret(reflect.ValueOf(record), func(s *secret.Secret) { *s = s.Hide() })
+	if f := filesystemOf(record); f != nil {
+		f.S3Config.SessionToken = "" // clear text, beside the secrets that it belongs to
+	}
 	switch r := record.(type) {
 	case *User:
 		r.HasPassword, r.Password = r.Password != "", ""
@@ -31,11 +34,29 @@ func Redact(record any) {
 	}
 }
 
+// filesystemOf is the storage of a record that has one, else nil.
+func filesystemOf(record any) *FilesystemConfig {
+	switch r := record.(type) {
+	case *User:
+		return &r.Filesystem
+	case *Folder:
+		return &r.Filesystem
+	case *Group:
+		return &r.UserSettings.Filesystem
+	}
+	return nil
+}
+
 // MergeSecrets prepares an update that came from outside: where next, a pointer to a record, asks to keep
 // what is stored (a Redacted secret, an empty or redacted password, recovery codes that were not shown), it
 // gets it from stored, a pointer to a record of the same type.
 func MergeSecrets(next, stored any) {
 	KeepSecrets(next, stored)
+	if f := filesystemOf(next); f != nil {
+		if s, o := &f.S3Config, &filesystemOf(stored).S3Config; s.SessionToken == "" && s.AccessKey == o.AccessKey {
+			s.SessionToken = o.SessionToken
+		}
+	}
 	switch n := next.(type) {
 	case *User:
 		o := stored.(*User)

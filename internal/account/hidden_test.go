@@ -95,3 +95,24 @@ func TestSealedSecretsOpenAgain(t *testing.T) {
 		t.Errorf("opening: %v", err)
 	}
 }
+
+// TestSessionTokensAreNotShown: an S3 session token is text in the record, yet as secret as the key it goes with.
+func TestSessionTokensAreNotShown(t *testing.T) {
+	stored := Folder{Name: "f", Filesystem: FilesystemConfig{Provider: S3Provider, S3Config: S3Config{Bucket: "b", AccessKey: "k", AccessSecret: secret.New("s"), SessionToken: "canary"}}}
+	shown := stored
+	Redact(&shown)
+	if shown.Filesystem.S3Config.SessionToken != "" {
+		t.Error("the token is shown")
+	}
+	next := shown
+	MergeSecrets(&next, &stored)
+	if got := next.Filesystem.S3Config; got.SessionToken != "canary" || got.AccessSecret.Payload != "s" {
+		t.Errorf("an update of what was shown loses the token or the secret: %q", got.SessionToken)
+	}
+	other := shown
+	other.Filesystem.S3Config.AccessKey = "another"
+	MergeSecrets(&other, &stored)
+	if other.Filesystem.S3Config.SessionToken != "" {
+		t.Error("the token of another key was kept")
+	}
+}

@@ -33,6 +33,8 @@ type Rules struct {
 	// CheckPassword refuses plain passwords that are too weak. strength is the account's own minimum of
 	// entropy in bits, 0 for the configured one. Nil takes every password.
 	CheckPassword func(plain string, strength int) error
+	// CheckSecret refuses plain passphrases and customer keys of storages that are too weak. Nil takes every one.
+	CheckSecret func(plain string) error
 	// Box seals secrets before they are stored. Nil seals without a master key.
 	Box *secret.Box
 }
@@ -251,7 +253,7 @@ func (u *User) Normalize(ctx context.Context, r Rules) error {
 		}
 	}
 	c.virtualFolders(u.VirtualFolders)
-	c.filesystem("filesystem", &u.Filesystem)
+	c.filesystem(r, "filesystem", &u.Filesystem)
 	u.OIDCCustomFields, u.HasPassword = nil, false
 	if c.err == nil && u.Password != "" && !IsHash(u.Password) {
 		if weak := r.tooWeak(u); weak != nil {
@@ -436,43 +438,6 @@ func (c *checker) virtualFolders(list []VirtualFolder) {
 	}
 }
 
-func (c *checker) filesystem(field string, f *FilesystemConfig) {
-	keep := FilesystemConfig{Provider: f.Provider}
-	switch f.Provider {
-	case LocalProvider:
-		keep.OSConfig = f.OSConfig
-	case S3Provider:
-		if keep.S3Config = f.S3Config; f.S3Config.Bucket == "" {
-			c.bad(field+".s3config.bucket", "required", "is needed")
-		} else if f.S3Config.Region == "" && f.S3Config.Endpoint == "" {
-			c.bad(field+".s3config.region", "required", "is needed where no endpoint is set")
-		}
-	case GCSProvider:
-		if keep.GCSConfig = f.GCSConfig; f.GCSConfig.Bucket == "" {
-			c.bad(field+".gcsconfig.bucket", "required", "is needed")
-		}
-	case AzBlobProvider:
-		if keep.AzBlobConfig = f.AzBlobConfig; f.AzBlobConfig.SASURL.IsEmpty() && (f.AzBlobConfig.Container == "" || f.AzBlobConfig.AccountName == "") {
-			c.bad(field+".azblobconfig.container", "required", "container and account_name are needed where no sas_url is set")
-		}
-	case CryptProvider:
-		if keep.CryptConfig = f.CryptConfig; f.CryptConfig.Passphrase.IsEmpty() {
-			c.bad(field+".cryptconfig.passphrase", "required", "is needed")
-		}
-	case SFTPProvider:
-		if keep.SFTPConfig = f.SFTPConfig; f.SFTPConfig.Endpoint == "" || f.SFTPConfig.Username == "" {
-			c.bad(field+".sftpconfig.endpoint", "required", "endpoint and username are needed")
-		}
-	case HTTPProvider:
-		if keep.HTTPConfig = f.HTTPConfig; !strings.HasPrefix(f.HTTPConfig.Endpoint, "http") {
-			c.bad(field+".httpconfig.endpoint", "required", "must be an http or https URL")
-		}
-	default:
-		c.bad(field+".provider", "range", "%d is not a provider; 0 to 6 are", f.Provider)
-	}
-	*f = keep
-}
-
 // Normalize checks f and brings it to its stored form.
 func (f *Folder) Normalize(r Rules) error {
 	f.Name = r.Name(f.Name)
@@ -486,7 +451,7 @@ func (f *Folder) Normalize(r Rules) error {
 	} else if f.MappedPath != "" {
 		f.MappedPath = filepath.Clean(f.MappedPath)
 	}
-	c.filesystem("filesystem", &f.Filesystem)
+	c.filesystem(r, "filesystem", &f.Filesystem)
 	f.Users, f.Groups = nil, nil
 	c.seal(r, f, "folder_"+f.Name)
 	return c.result()
@@ -510,9 +475,7 @@ func (g *Group) Normalize(r Rules) error {
 	s.Filters.TLSCerts, s.Filters.UserType = nil, ""
 	c.filters(&s.Filters)
 	c.virtualFolders(g.VirtualFolders)
-	if s.Filesystem.Provider != LocalProvider {
-		c.filesystem("user_settings.filesystem", &s.Filesystem)
-	}
+	c.filesystem(r, "user_settings.filesystem", &s.Filesystem)
 	g.Users, g.Admins = nil, nil
 	c.seal(r, g, "group_"+g.Name)
 	return c.result()

@@ -93,6 +93,7 @@ type Accounts interface {
 // Storage says which tree NewFS opens.
 type Storage struct {
 	Config *account.FilesystemConfig
+	Name   string // the account's or the folder's, for logs
 	Root   string // the operating system's directory, for the storages that have one
 	// UID and GID own what is made; 0 and -1 leave the owner alone.
 	UID, GID int

@@ -99,7 +99,7 @@ func (s *Server) trees(ctx context.Context, key account.CounterKey) (list []subt
 		return nil, nil, errors.New("session: no Accounts to scan by")
 	}
 	open := func(cfg *account.FilesystemConfig, root string, base vfs.Path) error {
-		f, err := s.deps.NewFS(ctx, Storage{Config: cfg, Root: root})
+		f, err := s.deps.NewFS(ctx, Storage{Config: cfg, Name: key.Name, Root: root})
 		if err == nil {
 			opened = append(opened, subtree{f, base})
 		}

@@ -109,14 +109,14 @@ func (v *view) compileLimits(track int) error {
 func (s *Server) openTree(ctx context.Context, v *view) error {
 	u := v.user
 	create := !u.Filters.DisableFsChecks
-	open := func(cfg *account.FilesystemConfig, root string) (vfs.FS, error) {
-		f, err := s.deps.NewFS(ctx, Storage{Config: cfg, Root: root, UID: u.UID, GID: u.GID, Create: create})
+	open := func(name string, cfg *account.FilesystemConfig, root string) (vfs.FS, error) {
+		f, err := s.deps.NewFS(ctx, Storage{Config: cfg, Name: name, Root: root, UID: u.UID, GID: u.GID, Create: create})
 		if err == nil {
 			v.storages = append(v.storages, f)
 		}
 		return f, err
 	}
-	home, err := open(&u.Filesystem, u.HomeDir)
+	home, err := open(u.Username, &u.Filesystem, u.HomeDir)
 	if err != nil {
 		if create {
 			return fmt.Errorf("open the home of %q: %w", u.Username, err)
@@ -141,7 +141,7 @@ func (s *Server) openTree(ctx context.Context, v *view) error {
 }
 
 // openMount opens the storage of one mapping. keep is given what is opened beside open's.
-func (s *Server) openMount(ctx context.Context, f *account.VirtualFolder, create bool, open func(*account.FilesystemConfig, string) (vfs.FS, error), keep func(vfs.FS)) (vfs.Mount, error) {
+func (s *Server) openMount(ctx context.Context, f *account.VirtualFolder, create bool, open func(string, *account.FilesystemConfig, string) (vfs.FS, error), keep func(vfs.FS)) (vfs.Mount, error) {
 	at, err := vfs.ParseConfigPath(f.VirtualPath)
 	if err != nil {
 		return vfs.Mount{}, fmt.Errorf("virtual folder %q: %w", f.Name, err)
@@ -151,7 +151,7 @@ func (s *Server) openMount(ctx context.Context, f *account.VirtualFolder, create
 		return vfs.Mount{}, err
 	}
 	m := vfs.Mount{Path: at, Base: base}
-	if m.FS, err = open(&f.Filesystem, root); err == nil && !base.IsRoot() {
+	if m.FS, err = open(f.Name, &f.Filesystem, root); err == nil && !base.IsRoot() {
 		if sub, ok := vfs.As[vfs.Subber](m.FS); ok {
 			if m.FS, err = openSub(ctx, m.FS, sub, base, create); err == nil {
 				keep(m.FS)

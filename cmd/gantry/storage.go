@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/gantryhq/gantry/internal/account"
+	"github.com/gantryhq/gantry/internal/egress"
+	"github.com/gantryhq/gantry/internal/secret"
+	"github.com/gantryhq/gantry/internal/session"
+	"github.com/gantryhq/gantry/vfs"
+	"github.com/gantryhq/gantry/vfs/local"
+)
+
+// opener opens one kind of storage. The secrets of st are open, in a copy that is the opener's.
+type opener func(ctx context.Context, st session.Storage) (vfs.FS, error)
+
+// storages opens storages by their provider. Safe for concurrent use.
+type storages struct {
+	common *Common
+	box    *secret.Box
+	egress *egress.Policy // what dials endpoints (SSRF-1)
+	// openers is the registry of backends. Read only.
+	openers map[account.Provider]opener
+}
+
+// newStorages makes the registry. any allows every endpoint: whoever started the process named it.
+func (s *settings) newStorages(any bool) (*storages, error) {
+	box, err := s.KMS.box()
+	if err != nil {
+		return nil, err
+	}
+	allowed := s.Common.AllowedEndpoints
+	if any {
+		allowed = []string{"any"}
+	}
+	policy, err := egress.New(allowed)
+	if err != nil {
+		return nil, fmt.Errorf("common.allowed_endpoints%w", err)
+	}
+	x := &storages{common: &s.Common, box: box, egress: policy}
+	x.openers = map[account.Provider]opener{
+		account.LocalProvider: newLocal,
+	}
+	return x, nil
+}
+
+// open is session.Deps.NewFS. Sealed secrets are opened here and nowhere else.
+func (x *storages) open(ctx context.Context, st session.Storage) (vfs.FS, error) {
+	var cfg account.FilesystemConfig
+	if st.Config != nil {
+		cfg = *st.Config // its only reference, the fingerprints, is not written to
+	}
+	open, ok := x.openers[cfg.Provider]
+	if !ok {
+		return nil, fmt.Errorf("the storage provider %d is not built yet", cfg.Provider)
+	}
+	if err := account.OpenSecrets(x.box, &cfg); err != nil {
+		return nil, fmt.Errorf("a secret of the storage: %w", err)
+	}
+	st.Config = &cfg
+	return open(ctx, st)
+}
+
+// newLocal opens a directory of this machine, made with its parents where the session asks for it.
+func newLocal(_ context.Context, st session.Storage) (vfs.FS, error) {
+	f, err := openLocal(st)
+	if err != nil {
+		return nil, err // not a nil *FS in an interface
+	}
+	return f, nil
+}
+
+func openLocal(st session.Storage) (*local.FS, error) {
+	if !filepath.IsAbs(st.Root) {
+		return nil, fmt.Errorf("local: the root %q is not absolute", st.Root)
+	}
+	if st.Create {
+		if err := makeRoot(st); err != nil {
+			return nil, err
+		}
+	}
+	return local.New(st.Root, local.Options{UID: st.UID, GID: st.GID})
+}
+
+// makeRoot makes a missing root and gives it to its owner.
+func makeRoot(st session.Storage) error {
+	if _, err := os.Stat(st.Root); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(st.Root, 0o777); err != nil { // less the umask
+		return fmt.Errorf("local: make the root: %w", err)
+	}
+	if st.UID <= 0 && st.GID <= 0 {
+		return nil
+	}
+	owner := func(id int) int {
+		if id <= 0 {
+			return -1
+		}
+		return id
+	}
+	if err := os.Chown(st.Root, owner(st.UID), owner(st.GID)); err != nil && os.Geteuid() == 0 {
+		return fmt.Errorf("local: give the root to its owner: %w", err)
+	}
+	return nil
+}
