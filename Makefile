@@ -31,7 +31,7 @@ deps:
 test: export GANTRY_TEST_CLIENTS = 1
 test: deps lint cross
 	go test -race -timeout 20m ./...
-	go test -race -tags stdengine -timeout 20m ./engine ./ftp
+	go test -race -tags stdengine -timeout 20m ./engine ./ftp ./dav
 	CGO_ENABLED=0 go test ./internal/account/...
 
 test-long: export GANTRY_TEST_CLIENTS = 1

@@ -21,6 +21,7 @@ var mayImport = map[string]struct {
 	"engine":           {nil, "the network knows no protocol"},
 	"ssh":              {[]string{"ssh", "internal/session", "vfs"}, "a protocol reaches accounts and storage through session alone, and no other protocol"},
 	"ftp":              {[]string{"engine", "internal/session", "vfs"}, "a protocol reaches accounts and storage through session alone, and no other protocol"},
+	"dav":              {[]string{"engine", "internal/session", "vfs"}, "a protocol reaches accounts and storage through session alone, and no other protocol"},
 	"ssh/sftp":         {[]string{"internal/session", "vfs"}, "a protocol reaches accounts and storage through session alone, and no other protocol"},
 	"internal/session": {[]string{"internal/account", "internal/auth", "internal/event", "internal/guard", "vfs", "cache"}, "protocols call session, never the other way"},
 	"internal/auth":    {[]string{"internal/account", "internal/secret", "internal/event", "cache"}, "who may log in knows no session and no storage"},
