@@ -227,6 +227,9 @@ type Description struct {
 	// StoragePath is the operating system's path or the object key.
 	StoragePath string
 	Remote      bool
+	// Whole: an upload is whole or nothing whatever OpenMode.Atomic says, and what a lost one leaves cannot be
+	// resumed. Object stores and encrypted files are so.
+	Whole bool
 	// Identity is a stable id of the storage, equal for two FS on the same tree.
 	Identity string
 }

@@ -455,7 +455,7 @@ func (h *Handle) endUpload(ctx context.Context, wrong error, e *event.Event) err
 		i, err = h.endInPlace(ctx, wrong)
 	case wrong == nil:
 		i, err = h.publish(ctx, false)
-	case srv.cfg.UploadMode&3 == 2 && h.fresh && !h.flags.Whole && !errors.Is(wrong, ErrQuota) && !h.remote:
+	case srv.cfg.UploadMode&3 == 2 && h.fresh && !h.flags.Whole && !errors.Is(wrong, ErrQuota) && !h.remote && !h.opened.describe().Whole:
 		i, err = h.publish(ctx, true)
 	default:
 		err = h.drop(ctx)

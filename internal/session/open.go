@@ -195,7 +195,7 @@ func (h *Handle) openWrite(ctx context.Context) (err error) {
 	if !held.has(mayUpload | mayOverwrite) {
 		return fs.ErrPermission // and do not tell what stands there
 	}
-	h.atomic = h.flags.Whole || x.srv.cfg.UploadMode&3 != 0
+	h.atomic = h.flags.Whole || x.srv.cfg.UploadMode&3 != 0 || pl.describe().Whole
 	st, err := look(ctx, pl)
 	if err != nil {
 		return err
