@@ -211,6 +211,28 @@ func (l *Lifted) Unread(p []byte) {
 // Truncated reports whether a TLS connection ended without close_notify, which an io.EOF does not tell.
 func (l *Lifted) Truncated() bool { return l.c.secure != nil && l.c.secure.wire.fin }
 
+// CloseWrite ends our side: the peer reads to the end, and may go on to write.
+func (l *Lifted) CloseWrite() error {
+	if s := l.c.secure; s != nil {
+		return s.CloseWrite()
+	}
+	if t, ok := l.nc.(interface{ CloseWrite() error }); ok {
+		return t.CloseWrite()
+	}
+	return nil
+}
+
+// Held is how many bytes have been read already, for the next Read.
+func (l *Lifted) Held() int {
+	if l.c.secure != nil {
+		return len(l.c.plain)
+	}
+	return len(l.c.rest)
+}
+
+// SetReadDeadline is for reads alone.
+func (l *Lifted) SetReadDeadline(t time.Time) error { return l.nc.SetReadDeadline(t) }
+
 // Stream is the connection for Send. It must not be closed. stall is how long nothing may move.
 func (l *Lifted) Stream(stall time.Duration) *Stream {
 	s := &Stream{nc: l.nc, stall: stall}

@@ -149,6 +149,8 @@ type Conn struct {
 	plain    []byte // of TLS, not taken
 	out      []byte // not taken by the socket
 	lift     func(*Lifted) Verdict
+	lane     *Lane    // of the Work that runs
+	loan     *loan    // to the function of Work; nil without
 	raw      net.Conn // while lifted
 	secure   *secured // nil: in clear
 	conf     *tls.Config
@@ -431,7 +433,8 @@ func (c *Conn) settle(v Verdict) {
 		if lane == nil {
 			lane = c.e.short
 		}
-		lane.Go(func() { c.work(v.work) })
+		c.lane = lane
+		lane.enter(func() bool { return c.work(v.work) })
 	case lifting:
 		c.lift = v.lift
 		c.getUp()
@@ -442,20 +445,27 @@ func (c *Conn) settle(v Verdict) {
 	}
 }
 
-// work runs outside of mu.
-func (c *Conn) work(f func(*bytebufferpool.ByteBuffer) Verdict) {
+// work runs outside of mu. It reports whether it has left the lane.
+func (c *Conn) work(f func(*bytebufferpool.ByteBuffer) Verdict) (left bool) {
 	c.mu.Lock()
 	if c.state == closed { // while it waited for its lane
 		c.busy = false
 		c.finish()
 		c.unlock()
-		return
+		return false
 	}
 	c.unlock()
 	out := bytebufferpool.Get()
 	v := c.call(func() Verdict { return f(out) })
 	c.mu.Lock()
 	c.busy = false
+	if b := c.loan; b != nil {
+		// The goroutine that lent it follows the verdict.
+		c.loan = nil
+		c.unlock()
+		b.back <- repaid{v, out}
+		return true
+	}
 	if c.state == closed {
 		c.finish()
 	} else {
@@ -471,6 +481,52 @@ func (c *Conn) work(f func(*bytebufferpool.ByteBuffer) Verdict) {
 	}
 	bytebufferpool.Put(out)
 	c.unlock()
+	return false
+}
+
+// loan is a connection in the hands of a function of Work.
+type loan struct {
+	took chan *Lifted // closed if the connection ends before
+	back chan repaid
+}
+
+type repaid struct {
+	v   Verdict
+	out *bytebufferpool.ByteBuffer
+}
+
+// Borrow is for a function of Work: it takes the connection from its loop until the function ends, so that it may read
+// and write by itself. What the function puts into its buffer goes out behind that. Its place in the lane is given up:
+// what is bulk keeps nobody waiting. Called once. The error is net.ErrClosed.
+func (c *Conn) Borrow() (*Lifted, error) {
+	b := &loan{took: make(chan *Lifted, 1), back: make(chan repaid, 1)}
+	c.mu.Lock()
+	if c.state == closed {
+		c.unlock()
+		return nil, net.ErrClosed
+	}
+	lane := c.lane
+	c.loan = b
+	c.lift = func(l *Lifted) Verdict {
+		b.took <- l
+		r := <-b.back // the end of the function, whose reads and writes fail when the connection ends
+		if r.out.Len() > 0 {
+			l.nc.SetWriteDeadline(time.Now().Add(writeWait))
+			if _, err := l.Write(r.out.B); err != nil {
+				r.v = Close()
+			}
+		}
+		bytebufferpool.Put(r.out)
+		return r.v
+	}
+	c.getUp()
+	c.unlock()
+	l, ok := <-b.took
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	lane.leave()
+	return l, nil
 }
 
 // shut ends the connection when out is empty.
@@ -499,6 +555,10 @@ func (c *Conn) ends(err error) {
 	c.out, c.later = nil, nil
 	if was != lifted { // else they are its goroutine's
 		c.rest, c.plain = nil, nil
+		if b := c.loan; b != nil {
+			close(b.took)
+			c.loan = nil
+		}
 	}
 	if err == nil {
 		err = net.ErrClosed

@@ -49,7 +49,7 @@ func leakOptions() []goleak.Option {
 // length and the hash of what was sent. The letter says how it is served:
 //
 //	e  on the loop           w  by Work            l  lifted, by the bytes that were offered
-//	r  lifted, read there    b  the answer is followed by 200 KiB
+//	r  lifted, read there    g  borrowed by Work, and read there   b  the answer is followed by 200 KiB
 //	p  held, and answered by another goroutine      t  StartTLS follows      q  the end      x  a panic
 type toy struct {
 	c      *Conn
@@ -107,6 +107,22 @@ func (h *toy) Data(c *Conn, in []byte) (int, Verdict) {
 					return Close()
 				}
 				l.Write(answer(verb, body))
+				return Keep()
+			})
+		}
+		if verb == 'g' {
+			return n + 5, Work(h.slow, func(out *bytebufferpool.ByteBuffer) Verdict {
+				l, err := c.Borrow()
+				if err != nil {
+					return Close()
+				}
+				body := make([]byte, size)
+				if _, err := io.ReadFull(l, body); err != nil {
+					return Close()
+				}
+				a := answer(verb, body)
+				l.Write(a[:3])
+				out.Write(a[3:])
 				return Keep()
 			})
 		}
@@ -319,7 +335,7 @@ func TestParkAndLift(t *testing.T) {
 				all.Go(func() {
 					rnd := mrand.New(mrand.NewPCG(uint64(i), 7))
 					if mode != "clear" {
-						if err := toySession(nc, r, rnd, 5, "ewlrp"); err != nil {
+						if err := toySession(nc, r, rnd, 5, "ewlrgp"); err != nil {
 							t.Error(err)
 							return
 						}
@@ -332,7 +348,7 @@ func TestParkAndLift(t *testing.T) {
 						nc, r = x, bufio.NewReader(x)
 					}
 					// bufio.Reader and rnd are shared by the writing goroutine only through rnd, one after the other.
-					if err := toySession(nc, r, rnd, count, "eeewwwlllrrrbppp"); err != nil {
+					if err := toySession(nc, r, rnd, count, "eeewwwlllrrrgggbppp"); err != nil {
 						t.Errorf("connection %d: %v", i, err)
 						return
 					}
@@ -421,7 +437,7 @@ func TestAborted(t *testing.T) {
 				}
 				var b []byte
 				for range rnd.IntN(6) {
-					b = append(b, command("ewlrbpst"[rnd.IntN(8)], make([]byte, rnd.IntN(2000)))...)
+					b = append(b, command("ewlrbpstg"[rnd.IntN(9)], make([]byte, rnd.IntN(2000)))...)
 				}
 				nc.SetWriteDeadline(time.Now().Add(10 * time.Second))
 				nc.Write(b[:rnd.IntN(len(b)+1)])
@@ -521,6 +537,24 @@ func TestPosterCannotOverfill(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("160 MiB were held for it")
 	}
+}
+
+// TestBorrowLeavesTheLane: who waits for bytes on a connection of its own keeps nobody out of the lane.
+func TestBorrowLeavesTheLane(t *testing.T) {
+	s := startToys(t, nil, Options{}, nil, nil)
+	for range 8 { // twice as many as the lane has places
+		nc, _ := dialToy(t, "tcp", s.addr)
+		nc.Write(command('g', []byte("more"))[:7])
+	}
+	nc, r := dialToy(t, "tcp", s.addr)
+	if err := toySession(nc, r, mrand.New(mrand.NewPCG(1, 1)), 20, "g"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool {
+		s.slow.mu.Lock()
+		defer s.slow.mu.Unlock()
+		return s.slow.running == 0
+	})
 }
 
 // TestBlackHole: work that hangs fills its own lane and nobody else's.

@@ -61,12 +61,12 @@ type Lane struct {
 
 	mu      sync.Mutex // guards what follows
 	running int
-	queue   []func()
+	queue   []func() bool
 	users   int
 }
 
-// Go runs f, or queues it while limit others run. It does not block.
-func (l *Lane) Go(f func()) {
+// enter runs f, or queues it while limit others run. It does not block. f says whether it has left the lane.
+func (l *Lane) enter(f func() (left bool)) {
 	l.mu.Lock()
 	if l.running >= l.limit {
 		l.queue = append(l.queue, f)
@@ -78,15 +78,21 @@ func (l *Lane) Go(f func()) {
 	l.pool.Go(func() { l.run(f) })
 }
 
-func (l *Lane) run(f func()) {
-	for f != nil {
-		f()
+func (l *Lane) run(f func() bool) {
+	for f != nil && !f() {
 		f = l.next()
 	}
 }
 
+// leave gives the place of a function that goes on to run to the next one.
+func (l *Lane) leave() {
+	if f := l.next(); f != nil {
+		l.pool.Go(func() { l.run(f) })
+	}
+}
+
 // next takes what waits longest; nil ends the caller.
-func (l *Lane) next() func() {
+func (l *Lane) next() func() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.queue) == 0 {
