@@ -46,6 +46,10 @@ var mayTakeText = map[string]string{
 	"internal/session.Server.Kill.id":            "a connection's id",
 	"internal/session.Server.KillUser.name":      "a record's name",
 	"internal/session.Server.Recheck.names":      "records' names",
+	"internal/session.Server.BreakLock.token":    "a lock's token",
+	"internal/session.Session.RefreshLock.token": "a lock's token",
+	"internal/session.Session.Unlock.token":      "a lock's token",
+	"internal/session.WithLockTokens.tokens":     "locks' tokens",
 }
 
 // mayUseFiles are functions of the operating system's paths that a package of virtual paths uses all the same.

@@ -103,6 +103,8 @@ func replyFor(err error, writing bool) (code int, text string, known bool) {
 		return 550, "No such file or directory", true
 	case errors.Is(err, fs.ErrExist):
 		return refused, "The name exists", true
+	case errors.Is(err, session.ErrLocked):
+		return 450, "Locked by another client", true // RFC 959 5.4: busy, try again
 	case errors.Is(err, vfs.ErrIsDir):
 		return 550, "Is a directory", true
 	case errors.Is(err, vfs.ErrNotDir):

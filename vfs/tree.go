@@ -154,6 +154,9 @@ func (t *Tree) SameStorage(a, b Path) bool { return t.Identity(a) == t.Identity(
 // Identity is that of the storage of p (Description.Identity), never empty.
 func (t *Tree) Identity(p Path) string { return t.ids[t.Resolve(p).Index+1] }
 
+// IdentityAt is that of the storage of a mount index, as in Resolved.
+func (t *Tree) IdentityAt(index int) string { return t.ids[index+1] }
+
 // Virtual is the way back: the virtual path of a path in the storage of mount index (as in Resolved), or
 // false if the mount does not show it, or if another mount lies over it.
 func (t *Tree) Virtual(index int, inner Path) (Path, bool) {

@@ -232,6 +232,9 @@ type Description struct {
 	Whole bool
 	// Identity is a stable id of the storage, equal for two FS on the same tree.
 	Identity string
+	// HostRoot is, for a plain directory of this machine, where the storage's root lies: links resolved, with "/"
+	// between names. Unlike Identity it is the same after a restart, and tells that one root lies in another.
+	HostRoot string
 }
 
 // Wrapper is a decorator that agrees to show what it wraps to As.

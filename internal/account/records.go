@@ -18,6 +18,10 @@ const (
 	KindRule   Kind = "event_rule"
 	KindIPList Kind = "ip_list_entry"
 	KindConfig Kind = "configs"
+
+	// In changes only: WebDAV's locks, and the first properties in a directory.
+	KindLock  Kind = "lock"
+	KindProps Kind = "properties"
 )
 
 // Group is a set of settings that its users inherit at login (data-model.md 7).

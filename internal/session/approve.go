@@ -50,5 +50,9 @@ func (h *Handle) takeAway(ctx context.Context) error {
 	case !i.Mode.IsRegular() || i.Ino != h.published.Ino || i.Dev != h.published.Dev:
 		return nil
 	}
-	return h.s.removeFile(ctx, &pl, i, books)
+	if err := h.s.removeFile(ctx, &pl, i, books); err != nil {
+		return err
+	}
+	h.s.removed(ctx, &pl, false)
+	return nil
 }

@@ -106,6 +106,10 @@ type Deps struct {
 	Auth     Authenticator
 	Counters account.Counters
 	Accounts Accounts // for Recover and Scan
+	// Locks and Props keep what WebDAV clients put on files. Without Locks they end with the server; without Props there
+	// are no properties.
+	Locks account.Locks
+	Props account.Props
 	// NewFS opens a storage. Called with a deadline; the server closes what it gives.
 	NewFS func(ctx context.Context, st Storage) (vfs.FS, error)
 	Sinks []event.Sink

@@ -46,6 +46,9 @@ func (x *Session) Copy(ctx context.Context, from, to vfs.Path, replace bool) err
 	if !i.IsDir() && !i.Mode.IsRegular() {
 		return pathError("copy", from, vfs.ErrUnsupported)
 	}
+	if err := x.unlocked(ctx, nil, &dst, touchMember|touchTree); err != nil {
+		return fail("copy", to, err)
+	}
 	c := &copier{x: x, v: v, replace: replace, judge: true, report: true}
 	return fail("copy", from, c.tree(ctx, from, to, i, 0))
 }
@@ -78,13 +81,14 @@ func (c *copier) tree(ctx context.Context, from, to vfs.Path, i vfs.FileInfo, de
 	if err := c.v.namable("copy", to); err != nil {
 		return err
 	}
-	err := dst.FS.Mkdir(ctx, dst.Path, c.v.dirAttr(to, vfs.Attr{Set: vfs.AttrMode, Mode: i.Mode}))
+	err := c.x.mkdir(ctx, &dst, c.v.dirAttr(to, vfs.Attr{Set: vfs.AttrMode, Mode: i.Mode}))
 	if errors.Is(err, fs.ErrExist) && depth > 0 {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
+	c.x.copied(ctx, &src, &dst)
 	for e, err := range src.FS.List(ctx, src.Path) {
 		if err != nil {
 			return err
@@ -143,6 +147,7 @@ func (c *copier) file(ctx context.Context, from, to vfs.Path) error {
 	if err != nil {
 		return err
 	}
+	c.x.copied(ctx, &src, &dst)
 	e.FileSize = i.Size
 	if c.report {
 		x.report(ctx, e)
@@ -180,6 +185,9 @@ func (c *copier) native(ctx context.Context, n vfs.Copier, src, dst *place) (vfs
 	st, err := look(ctx, dst)
 	if err == nil {
 		err = c.mayWrite(st, dst.p)
+	}
+	if err == nil {
+		err = x.unlocked(ctx, nil, dst, newMember(st))
 	}
 	if err != nil {
 		return vfs.FileInfo{}, err
@@ -296,6 +304,9 @@ func (h *Handle) openCopy(ctx context.Context, st standing) (err error) {
 		return err
 	}
 	defer unlock()
+	if err := h.s.unlocked(ctx, nil, pl, newMember(st)); err != nil {
+		return err
+	}
 	mode := vfs.OpenMode{
 		Truncate: true, Atomic: true, Exclusive: h.flags.Exclusive,
 		Perm: h.flags.Attr.Mode.Perm(), UID: h.v.user.UID, GID: h.v.user.GID,

@@ -38,8 +38,9 @@ type Handle struct {
 	own      growth    // of what is hidden
 	room     *growth
 	links    int64
-	limit    int64 // bytes of the account, 0 none
-	max      int64 // bytes of the file, 0 none
+	tokens   []string // of locks, as submitted when it was opened
+	limit    int64    // bytes of the account, 0 none
+	max      int64    // bytes of the file, 0 none
 	heldFile bool
 
 	// The data-transfer limit, if there is one.
@@ -579,6 +580,9 @@ func (h *Handle) publish(ctx context.Context, partial bool) (i vfs.FileInfo, err
 		return i, h.wr.Abort(ctx)
 	case exists && pl.name() != h.opened.name() && old.IsDir():
 		return i, vfs.ErrIsDir
+	}
+	if err := h.s.unlocked(ctx, h, &pl, newMember(standing{exists: exists})); err != nil { // taken since it was opened
+		return i, err
 	}
 	files, bytes := int64(1), int64(0)
 	var replaced *unlinking

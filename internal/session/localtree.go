@@ -101,6 +101,12 @@ func (x *Session) LocalTree(ctx context.Context, p vfs.Path, u Use) (*LocalTree,
 		t.free()
 		return nil, pathError("run", p, ErrClosed)
 	}
+	if u.Write { // after it was registered: a lock that comes now sees it
+		if err := x.unlocked(ctx, nil, &t.pl, touchMember|touchTree); err != nil {
+			t.Drop()
+			return nil, &Refusal{p, "a client has locked it or something below"}
+		}
+	}
 	return t, nil
 }
 

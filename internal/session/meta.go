@@ -175,11 +175,24 @@ func (x *Session) Mkdir(ctx context.Context, p vfs.Path, attr vfs.Attr) error {
 		return refuse("mkdir", p)
 	}
 	e := x.event(event.Mkdir, &pl)
-	if err := pl.FS.Mkdir(ctx, pl.Path, v.dirAttr(p, attr)); err != nil {
+	if err := x.mkdir(ctx, &pl, v.dirAttr(p, attr)); err != nil {
 		return fail("mkdir", p, err)
 	}
 	x.report(ctx, e)
 	return nil
+}
+
+// mkdir makes a directory that the locks allow.
+func (x *Session) mkdir(ctx context.Context, pl *place, attr vfs.Attr) error {
+	unlock, err := x.srv.names.lock(ctx, pl)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := x.unlocked(ctx, nil, pl, touchMember); err != nil {
+		return err
+	}
+	return pl.FS.Mkdir(ctx, pl.Path, attr)
 }
 
 // dirAttr is what a peer asks for a new directory, as far as it may, and the account's owner.
@@ -271,6 +284,14 @@ func unixMode(m fs.FileMode) uint32 {
 
 // setAttr acts on the file, and on uploads to it: theirs is the file that will stand there.
 func (x *Session) setAttr(ctx context.Context, pl *place, a vfs.Attr, follow bool) error {
+	unlock, err := x.srv.names.lock(ctx, pl)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := x.unlocked(ctx, nil, pl, touchSelf); err != nil {
+		return err
+	}
 	list := x.srv.pendings.at(x.pendingKey(pl))
 	for _, h := range list {
 		h.remember(a)
@@ -332,6 +353,9 @@ func (x *Session) truncate(ctx context.Context, v *view, pl *place, size int64) 
 		return err
 	}
 	defer unlock()
+	if err := x.unlocked(ctx, nil, pl, touchSelf); err != nil {
+		return err
+	}
 	st, err := look(ctx, pl)
 	if err != nil {
 		return err
@@ -423,11 +447,23 @@ func (x *Session) Symlink(ctx context.Context, target string, link vfs.Path) err
 	}
 	e := x.event(event.Symlink, &dest)
 	e.Target, e.VirtualTarget = from.describe().StoragePath, link.String()
-	if err := l.Symlink(ctx, text, from.Path); err != nil {
+	if err := x.symlink(ctx, l, text, &from); err != nil {
 		return fail("symlink", link, err)
 	}
 	x.report(ctx, e)
 	return nil
+}
+
+func (x *Session) symlink(ctx context.Context, l vfs.Linker, text string, link *place) error {
+	unlock, err := x.srv.names.lock(ctx, link)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := x.unlocked(ctx, nil, link, touchMember); err != nil {
+		return err
+	}
+	return l.Symlink(ctx, text, link.Path)
 }
 
 // mayLink reports whether the configuration allows symbolic links on a storage.
@@ -537,6 +573,13 @@ func (x *Session) link(ctx context.Context, l vfs.Linker, from, to *place) error
 		return err
 	}
 	defer unlock()
+	// A second name would be a way around a lock on the first.
+	if err := x.unlocked(ctx, nil, from, touchSelf); err != nil {
+		return err
+	}
+	if err := x.unlocked(ctx, nil, to, touchMember); err != nil {
+		return err
+	}
 	i, err := from.FS.Lstat(ctx, from.Path)
 	if err != nil {
 		return err

@@ -31,6 +31,7 @@ type pathLocks struct {
 }
 
 type pathLock struct {
+	key  lockKey       // the file, as locks know it
 	held chan struct{} // one token
 	refs int           // guarded by pathLocks.mu
 }
@@ -42,19 +43,17 @@ func (l *pathLocks) lock(ctx context.Context, places ...*place) (unlock func(), 
 	ctx, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
 	keys := make([]nameKey, 0, 2)
-	for _, pl := range places {
-		keys = append(keys, pl.name())
-	}
-	if len(keys) == 2 {
-		switch {
-		case keys[0] == keys[1]:
-			keys = keys[:1]
-		case keys[1].less(keys[0]):
-			keys[0], keys[1] = keys[1], keys[0]
+	if len(places) == 2 {
+		switch a, b := places[0].name(), places[1].name(); {
+		case a == b:
+			places = places[:1]
+		case b.less(a):
+			places = []*place{places[1], places[0]}
 		}
 	}
-	for i, k := range keys {
-		if err := l.take(ctx, k); err != nil {
+	for i, pl := range places {
+		keys = append(keys, pl.name())
+		if err := l.take(ctx, keys[i], pl); err != nil {
 			l.give(keys[:i])
 			return nil, fmt.Errorf("%w: another operation holds the name: %w", ErrBusy, err)
 		}
@@ -62,11 +61,35 @@ func (l *pathLocks) lock(ctx context.Context, places ...*place) (unlock func(), 
 	return func() { l.give(keys) }, nil
 }
 
-func (l *pathLocks) take(ctx context.Context, k nameKey) error {
+// drain waits until each operation has ended that is under way now at a name that concerns; those that begin
+// meanwhile are not waited for.
+func (l *pathLocks) drain(ctx context.Context, concerns func(lockKey) bool) error {
+	l.mu.Lock()
+	var busy []nameKey
+	for k, p := range l.m {
+		if concerns(p.key) {
+			busy = append(busy, k)
+		}
+	}
+	l.mu.Unlock()
+	for _, k := range busy {
+		if err := l.take(ctx, k, nil); err != nil {
+			return fmt.Errorf("%w: another operation holds a name: %w", ErrBusy, err)
+		}
+		l.give([]nameKey{k})
+	}
+	return nil
+}
+
+// take takes one name. With a nil pl it takes only one that is held, or was.
+func (l *pathLocks) take(ctx context.Context, k nameKey, pl *place) error {
 	l.mu.Lock()
 	p := l.m[k]
 	if p == nil {
 		p = &pathLock{held: make(chan struct{}, 1)}
+		if pl != nil {
+			p.key = pl.lockKey()
+		}
 		l.m[k] = p
 	}
 	p.refs++

@@ -23,7 +23,7 @@ func (x *Session) OpenFile(ctx context.Context, p vfs.Path, f Flags) (*Handle, e
 	if pl.fixed() {
 		return nil, pathError("open", p, vfs.ErrIsDir)
 	}
-	h := &Handle{s: x, v: v, flags: f, where: pl, opened: pl, initial: -1}
+	h := &Handle{s: x, v: v, flags: f, where: pl, opened: pl, initial: -1, tokens: tokensOf(ctx)}
 	if f.Write {
 		err = h.openWrite(ctx)
 	} else {
@@ -157,6 +157,14 @@ func look(ctx context.Context, pl *place) (standing, error) {
 	return st, nil
 }
 
+// newMember is what writing a file does to its name.
+func newMember(st standing) touch {
+	if st.exists {
+		return touchSelf
+	}
+	return touchMember
+}
+
 // judge decides by what stands there whether the upload may begin, and how the storage is asked.
 func (h *Handle) judge(st standing) (vfs.OpenMode, error) {
 	f, held := h.flags, h.v.perms.at(h.where.p.Dir())
@@ -203,6 +211,9 @@ func (h *Handle) openWrite(ctx context.Context) (err error) {
 	if _, err := h.judge(st); err != nil {
 		return err
 	}
+	if err := x.unlocked(ctx, nil, pl, newMember(st)); err != nil {
+		return err
+	}
 	if err := h.transferLimit(ctx, true); err != nil {
 		return err
 	}
@@ -233,6 +244,9 @@ func (h *Handle) openWrite(ctx context.Context) (err error) {
 	}
 	mode, err := h.judge(st)
 	if err != nil {
+		return err
+	}
+	if err := x.unlocked(ctx, nil, pl, newMember(st)); err != nil {
 		return err
 	}
 	return h.create(ctx, st, mode, held)

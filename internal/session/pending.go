@@ -54,6 +54,17 @@ func (p *pendings) at(k pendingKey) []*Handle {
 	return slices.Clone(p.m[k])
 }
 
+// inPlace reports whether an upload of anybody that of accepts is written where it stands.
+func (p *pendings) inPlace(of func(*Handle) bool) bool {
+	p.mu.Lock()
+	var all []*Handle
+	for _, list := range p.m {
+		all = append(all, list...)
+	}
+	p.mu.Unlock()
+	return slices.ContainsFunc(all, func(h *Handle) bool { return !h.atomic && of(h) })
+}
+
 // below reports whether uploads of anybody are under way below dir.
 func (p *pendings) below(dir *place) bool {
 	p.mu.Lock()

@@ -44,6 +44,9 @@ func (x *Session) remove(ctx context.Context, v *view, p vfs.Path) error {
 		return err
 	}
 	pending := x.hiddenAt(&pl) != nil
+	if err := x.unlocked(ctx, nil, &pl, touchMember); err != nil {
+		return fail("remove", p, err)
+	}
 	if pending {
 		if err := x.removePending(ctx, &pl); err != nil {
 			return fail("remove", p, err)
@@ -59,6 +62,9 @@ func (x *Session) remove(ctx context.Context, v *view, p vfs.Path) error {
 		return fail("remove", p, err)
 	}
 	defer unlock()
+	if err := x.unlocked(ctx, nil, &pl, touchMember); err != nil {
+		return fail("remove", p, err)
+	}
 	i, err := pl.FS.Lstat(ctx, pl.Path)
 	switch {
 	case pending && errors.Is(err, fs.ErrNotExist):
@@ -80,6 +86,7 @@ func (x *Session) remove(ctx context.Context, v *view, p vfs.Path) error {
 	if err := x.removeFile(ctx, &pl, i, books); err != nil {
 		return fail("remove", p, err)
 	}
+	x.removed(ctx, &pl, false)
 	e.Action = event.Delete
 	x.report(ctx, e)
 	return nil
@@ -139,6 +146,9 @@ func (x *Session) rmdir(ctx context.Context, v *view, p vfs.Path) error {
 		return fail("rmdir", p, err)
 	}
 	defer unlock()
+	if err := x.unlocked(ctx, nil, &pl, touchMember|touchTree); err != nil {
+		return fail("rmdir", p, err)
+	}
 	i, err := pl.FS.Lstat(ctx, pl.Path)
 	if err == nil && !i.IsDir() {
 		err = vfs.ErrNotDir
@@ -146,6 +156,7 @@ func (x *Session) rmdir(ctx context.Context, v *view, p vfs.Path) error {
 	if err == nil {
 		e := x.event(event.Rmdir, &pl)
 		if err = pl.FS.Remove(ctx, pl.Path); err == nil {
+			x.removed(ctx, &pl, true)
 			x.report(ctx, e)
 		}
 	}
@@ -153,7 +164,7 @@ func (x *Session) rmdir(ctx context.Context, v *view, p vfs.Path) error {
 }
 
 // RemoveAll removes p and all below it, each entry by its own permission, and stops at the first that may
-// not or cannot be removed. Links are removed, never followed (SYM-2).
+// not or cannot be removed. If a lock stands against any of it, nothing is removed. Links are removed, never followed (SYM-2).
 func (x *Session) RemoveAll(ctx context.Context, p vfs.Path) error {
 	v, err := x.begin()
 	if err != nil {
@@ -170,6 +181,9 @@ func (x *Session) RemoveAll(ctx context.Context, p vfs.Path) error {
 	}
 	if !i.IsDir() {
 		return x.remove(ctx, v, p)
+	}
+	if err := x.unlocked(ctx, nil, &pl, touchMember|touchTree); err != nil {
+		return fail("remove", p, err)
 	}
 	return x.removeTree(ctx, v, p, 0)
 }

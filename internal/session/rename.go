@@ -27,6 +27,9 @@ func (x *Session) Rename(ctx context.Context, from, to vfs.Path, replace bool) e
 	if err := m.check(ctx); err != nil {
 		return err
 	}
+	if err := m.unlocked(ctx); err != nil {
+		return fail("rename", from, err)
+	}
 	if err := m.do(ctx); err != nil {
 		return fail("rename", from, err)
 	}
@@ -88,6 +91,14 @@ func (m *move) check(ctx context.Context) error {
 		return nil
 	}
 	return m.walk(ctx, from, to, 0) // 10
+}
+
+// unlocked asks the locks on both ends.
+func (m *move) unlocked(ctx context.Context) error {
+	if err := m.x.unlocked(ctx, nil, &m.from, touchMember|touchTree); err != nil {
+		return err
+	}
+	return m.x.unlocked(ctx, nil, &m.to, touchMember|touchTree)
 }
 
 // source finds what is to be moved, which may be an upload of ours that is not published.
@@ -264,6 +275,9 @@ func (m *move) rename(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
+	if err := m.unlocked(ctx); err != nil {
+		return err
+	}
 	uploads := x.srv.pendings.at(x.pendingKey(&m.from))
 	src, err := m.from.FS.Lstat(ctx, m.from.Path)
 	published := err == nil
@@ -321,6 +335,7 @@ func (m *move) renamePublished(ctx context.Context, src vfs.FileInfo, books *boo
 	if src.Mode.IsRegular() {
 		files.moved(&m.from, &m.to, src)
 	}
+	m.x.renamed(ctx, &m.from, &m.to, src.IsDir())
 	return nil
 }
 
@@ -345,7 +360,11 @@ func (m *move) clear(ctx context.Context, pl place, i vfs.FileInfo, depth int) e
 				return err
 			}
 			if len(list) == 0 {
-				return pl.FS.Remove(ctx, pl.Path)
+				if err := pl.FS.Remove(ctx, pl.Path); err != nil {
+					return err
+				}
+				m.x.removed(ctx, &pl, true)
+				return nil
 			}
 			for _, e := range list {
 				p, err := pl.p.Child(e.Name)
@@ -368,9 +387,16 @@ func (m *move) clear(ctx context.Context, pl place, i vfs.FileInfo, depth int) e
 		return err
 	}
 	defer unlock()
+	if err := m.x.unlocked(ctx, nil, &pl, touchMember); err != nil {
+		return err
+	}
 	now, err := pl.FS.Lstat(ctx, pl.Path)
 	if err != nil {
 		return err
 	}
-	return m.x.removeFile(ctx, &pl, now, books)
+	if err := m.x.removeFile(ctx, &pl, now, books); err != nil {
+		return err
+	}
+	m.x.removed(ctx, &pl, false)
+	return nil
 }

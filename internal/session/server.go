@@ -2,6 +2,8 @@ package session
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -22,6 +24,8 @@ type Server struct {
 	files    openFiles
 	pendings pendings
 	names    pathLocks
+	locks    lockTable
+	props    propStore
 
 	// stop ends the janitor and the ledger's writer; done waits for them.
 	stop context.CancelFunc
@@ -54,6 +58,12 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.files.init()
 	s.pendings.init()
 	s.names.init()
+	s.locks.init(deps.Locks)
+	s.props.init(deps.Props)
+	if err := errors.Join(s.SyncLocks(ctx), s.SyncProps(ctx)); err != nil {
+		stop()
+		return nil, fmt.Errorf("session: %w", err)
+	}
 	s.done.Go(func() { s.ledger.run(ctx) })
 	s.done.Go(func() { s.janitor(ctx) })
 	return s, nil
@@ -74,6 +84,7 @@ func (s *Server) janitor(ctx context.Context) {
 		}
 		s.endIdle()
 		s.forgetUsers(ctx)
+		s.locks.tidy(s.deps.Now())
 		if n%3 == 0 {
 			s.Recheck(ctx)
 		}

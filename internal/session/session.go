@@ -192,12 +192,13 @@ type place struct {
 	p vfs.Path
 	vfs.Resolved
 	charge *charge
-	id     string // the storage's identity
+	id     string   // the storage's identity
+	root   lockRoot // the storage, as locks and properties know it
 }
 
 func (v *view) place(p vfs.Path) place {
 	r := v.tree.Resolve(p)
-	return place{p: p, Resolved: r, charge: &v.charges[r.Index+1], id: v.tree.Identity(p)}
+	return place{p: p, Resolved: r, charge: &v.charges[r.Index+1], id: v.tree.Identity(p), root: v.roots[r.Index+1]}
 }
 
 // fixed reports whether p is part of the mount table or the root: it cannot be made, removed or renamed.

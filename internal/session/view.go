@@ -21,8 +21,9 @@ type view struct {
 	perms    *permTable
 	patterns *patternTable
 	tree     *vfs.Tree
-	storages []vfs.FS // closed with the view
-	charges  []charge // by mount index + 1
+	storages []vfs.FS   // closed with the view
+	charges  []charge   // by mount index + 1
+	roots    []lockRoot // by mount index + 1
 	self     account.CounterKey
 	network  []network
 	// limitsTransfer: upload, download and total of data transfers, in bytes; 0 none.
@@ -133,6 +134,10 @@ func (s *Server) openTree(ctx context.Context, v *view) error {
 	}
 	if v.tree, err = vfs.NewTree(home, mounts); err != nil {
 		return fmt.Errorf("mounts of %q: %w", u.Username, err)
+	}
+	v.roots = []lockRoot{lockRootOf(home, v.tree.IdentityAt(-1), u.Username)}
+	for i := range mounts {
+		v.roots = append(v.roots, lockRootOf(mounts[i].FS, v.tree.IdentityAt(i), u.Username))
 	}
 	if create {
 		s.makeDirs(ctx, v)

@@ -200,6 +200,7 @@ var reasons = []struct {
 	{vfs.ErrReadOnly, "read-only file system"},
 	{vfs.ErrLoop, "symbolic link loops or leaves the tree"},
 	{fs.ErrPermission, "permission denied"},
+	{session.ErrLocked, "locked"},
 	{vfs.ErrQuota, "no space left"},
 	{fs.ErrExist, "file already exists"},
 	{vfs.ErrNotEmpty, "directory not empty"},

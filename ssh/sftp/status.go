@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 
+	"github.com/gantryhq/gantry/internal/session"
 	"github.com/gantryhq/gantry/vfs"
 )
 
@@ -60,6 +61,7 @@ var statuses = []struct {
 	{vfs.ErrReadOnly, status{CodePermissionDenied, "read-only file system"}},
 	{vfs.ErrLoop, status{CodePermissionDenied, "symbolic link loops or leaves the tree"}},
 	{fs.ErrPermission, status{CodePermissionDenied, "permission denied"}},
+	{session.ErrLocked, status{CodeFailure, "locked"}},
 	{vfs.ErrQuota, status{CodeFailure, "no space left"}},
 	{fs.ErrExist, status{CodeFailure, "file already exists"}}, // version 3 has no code of its own for this and the next
 	{vfs.ErrNotEmpty, status{CodeFailure, "directory not empty"}},

@@ -37,6 +37,7 @@ type Options struct {
 type FS struct {
 	opts Options
 	root string // the operating system's absolute path
+	host string // root without links and with "/"
 	id   string
 	tree tree
 }
@@ -123,7 +124,11 @@ func newFS(root string, o Options, t tree) (*FS, error) {
 	if i.Ino != 0 {
 		id = fmt.Sprintf("local:%d:%d", i.Dev, i.Ino)
 	}
-	return &FS{opts: o, root: root, tree: t, id: id}, nil
+	host := root
+	if real, err := filepath.EvalSymlinks(root); err == nil {
+		host = real
+	}
+	return &FS{opts: o, root: root, host: filepath.ToSlash(host), tree: t, id: id}, nil
 }
 
 // Sub implements vfs.Subber: beneath dir, wherever that is moved to.
@@ -252,7 +257,10 @@ func (f *FS) Rename(ctx context.Context, from, to vfs.Path, replace bool) error 
 
 // Describe implements vfs.Describer.
 func (f *FS) Describe(name vfs.Path) vfs.Description {
-	return vfs.Description{StoragePath: filepath.Join(f.root, filepath.FromSlash(name.Relative())), Identity: f.id}
+	return vfs.Description{
+		StoragePath: filepath.Join(f.root, filepath.FromSlash(name.Relative())), Identity: f.id,
+		HostRoot: f.host,
+	}
 }
 
 // inParent runs act in the directory of a new name.
