@@ -23,6 +23,8 @@ var mayImport = map[string]struct {
 	"ftp":              {[]string{"engine", "internal/session", "vfs"}, "a protocol reaches accounts and storage through session alone, and no other protocol"},
 	"dav":              {[]string{"engine", "internal/session", "vfs"}, "a protocol reaches accounts and storage through session alone, and no other protocol"},
 	"ssh/sftp":         {[]string{"internal/session", "vfs"}, "a protocol reaches accounts and storage through session alone, and no other protocol"},
+	"httpapi":          {[]string{"httpapi", "engine", "internal/session", "internal/admin", "internal/account", "vfs"}, "requests are decoded and answered; what they do is admin's and session's"},
+	"internal/admin":   {[]string{"internal/account", "internal/auth", "internal/session", "internal/event", "internal/guard", "internal/secret", "vfs"}, "an operation knows no wire"},
 	"internal/session": {[]string{"internal/account", "internal/auth", "internal/event", "internal/guard", "vfs", "cache"}, "protocols call session, never the other way"},
 	"internal/auth":    {[]string{"internal/account", "internal/secret", "internal/event", "cache"}, "who may log in knows no session and no storage"},
 	"internal/event":   {[]string{"internal/account", "internal/event/hook"}, "what happened is told, not done, here"},

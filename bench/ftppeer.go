@@ -96,6 +96,7 @@ func (GantryFTP) Start(ctx context.Context, e *Env) (*Server, error) {
 	conf := map[string]any{
 		"common": map[string]any{"max_per_host_connections": 0},
 		"sftpd":  map[string]any{"bindings": []any{map[string]any{"port": 0}}},
+		"httpd":  map[string]any{"bindings": []any{map[string]any{"port": 0}}},
 		"ftpd": map[string]any{
 			"bindings":         []any{map[string]any{"address": "127.0.0.1", "port": json.Number(port)}},
 			"certificate_file": filepath.Join(e.Dir, "cert.pem"), "certificate_key_file": filepath.Join(e.Dir, "key.pem"),

@@ -209,6 +209,7 @@ func (g Gantry) Start(ctx context.Context, e *Env) (*Server, error) {
 	// The defaults but for what keeps one host from opening many connections.
 	conf := map[string]any{
 		"common": map[string]any{"max_per_host_connections": 0},
+		"httpd":  map[string]any{"bindings": []any{map[string]any{"port": 0}}},
 		"sftpd": map[string]any{
 			"bindings":       []any{map[string]any{"address": "127.0.0.1", "port": json.Number(port)}},
 			"max_startups":   "2000:100:2000",

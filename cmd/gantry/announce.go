@@ -20,6 +20,9 @@ func (n *node) announce(w io.Writer) {
 	for _, d := range n.ftpDoors {
 		fmt.Fprintf(w, "  FTP       %s\n", d.Addr())
 	}
+	for _, d := range n.httpDoors {
+		fmt.Fprintf(w, "  HTTP      %s\n", d.Addr())
+	}
 	keys := n.ssh.HostKeys()
 	if len(n.listeners) == 0 {
 		keys = nil // nobody will see them
@@ -39,6 +42,10 @@ func (n *node) announce(w io.Writer) {
 		fmt.Fprintf(w, "  log       %s\n", printable(p))
 	}
 	fmt.Fprintln(w)
+	if n.setupToken != "" {
+		fmt.Fprintf(w, "  There is no administrator yet. Make the first one with this token, which is good once and until the next start:\n\n"+
+			"      curl -d '{\"token\":\"%s\",\"username\":\"admin\",\"password\":\"…\"}' %s\n\n", n.setupToken, n.setupURL())
+	}
 	connect := n.connect()
 	switch {
 	case n.made != nil && n.made.password != "":
@@ -60,6 +67,8 @@ func (n *node) connect() string {
 	var at net.Addr
 	if len(n.listeners) > 0 {
 		at = n.listeners[0].Addr()
+	} else if len(n.ftpDoors) == 0 {
+		at, format = n.httpDoors[0].Addr(), "curl -u %[3]s http://%[2]s:%[1]s/api/v2/user/token"
 	} else {
 		at, format = n.ftpDoors[0].Addr(), "lftp -u %[3]s ftp://%[2]s:%[1]s"
 	}

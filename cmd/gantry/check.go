@@ -114,6 +114,26 @@ func checkPorts(ctx context.Context, s *settings) (notes []string, err error) {
 			errs = append(errs, fmt.Errorf("ftpd.bindings[%d]: %w", i, err))
 		}
 	}
+	for i, b := range s.HTTPD.Bindings {
+		if !b.IsValid() {
+			continue
+		}
+		any = true
+		addr := net.JoinHostPort(b.Address, strconv.Itoa(b.Port))
+		if filepath.IsAbs(b.Address) {
+			continue // a socket that the server may have open
+		}
+		l, err := b.Listen(ctx)
+		switch {
+		case err == nil:
+			l.Close()
+			notes = append(notes, "port: "+addr+" is free")
+		case isInUse(err):
+			notes = append(notes, "port: "+addr+" is in use now, by this server if it is running")
+		default:
+			errs = append(errs, fmt.Errorf("httpd.bindings[%d]: %w", i, err))
+		}
+	}
 	if !any {
 		errs = append(errs, errNoService)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/gantryhq/gantry/ftp"
+	"github.com/gantryhq/gantry/httpapi"
 	"github.com/gantryhq/gantry/internal/account"
 	"github.com/gantryhq/gantry/internal/auth"
 	"github.com/gantryhq/gantry/internal/config"
@@ -30,12 +31,13 @@ var prefixes = []string{"GANTRY", "SFTPGO"}
 
 // Config is the root of the configuration file. Its sections and keys are those of SFTPGo.
 type Config struct {
-	Common       Common       `json:"common"`
-	SFTPD        ssh.Config   `json:"sftpd"`
-	FTPD         ftp.Config   `json:"ftpd"`
-	DataProvider DataProvider `json:"data_provider"`
-	KMS          KMS          `json:"kms"`
-	MFA          MFA          `json:"mfa"`
+	Common       Common         `json:"common"`
+	SFTPD        ssh.Config     `json:"sftpd"`
+	FTPD         ftp.Config     `json:"ftpd"`
+	HTTPD        httpapi.Config `json:"httpd"`
+	DataProvider DataProvider   `json:"data_provider"`
+	KMS          KMS            `json:"kms"`
+	MFA          MFA            `json:"mfa"`
 
 	Command hook.CommandConfig `json:"command"`
 	HTTP    hook.HTTPConfig    `json:"http"`
@@ -143,6 +145,9 @@ type DataProvider struct {
 
 	PasswordValidation auth.PasswordValidation `json:"password_validation"`
 
+	CreateDefaultAdmin bool   `json:"create_default_admin"` // of GANTRY_DEFAULT_ADMIN_USERNAME and _PASSWORD, if there is no administrator
+	BackupsPath        string `json:"backups_path"`         // where dumps go, relative to the configuration directory
+
 	CheckPasswordHook  string `json:"check_password_hook"`
 	CheckPasswordScope int    `json:"check_password_scope"` // bits 1 SSH, 2 FTP, 4 WebDAV; 0 is all
 	ExternalAuthHook   string `json:"external_auth_hook"`
@@ -212,9 +217,10 @@ func defaultConfig() *Config {
 		Common:  Common{Session: session.DefaultConfig(), Guard: guard.DefaultConfig(), SecretMinEntropy: 80},
 		SFTPD:   ssh.DefaultConfig(),
 		FTPD:    ftp.DefaultConfig(),
+		HTTPD:   httpapi.DefaultConfig(),
 		DataProvider: DataProvider{
 			Driver: "sqlite", Name: "gantry.db", TrackQuota: session.TrackLimited, NamingRules: account.DefaultRules().Naming,
-			PasswordHashing: auth.DefaultHashConfig(), PasswordCaching: true,
+			PasswordHashing: auth.DefaultHashConfig(), PasswordCaching: true, BackupsPath: "backups",
 		},
 	}
 }
@@ -298,12 +304,13 @@ func (a *app) load(f *flags, fs *pflag.FlagSet) (*settings, error) {
 	s := &settings{Config: defaultConfig(), flags: f, dir: dir}
 	s.SFTPD.ConfigDir, s.SFTPD.Version = dir, version
 	s.FTPD.ConfigDir, s.FTPD.Version = dir, version
+	s.HTTPD.ConfigDir, s.HTTPD.Version = dir, version
 	s.report, err = config.Load(s.Config, config.Options{
 		Dir: dir, File: f.file, SearchDirs: searchDirs(a.home()), Names: []string{"gantry", "sftpgo"},
 		Prefixes: prefixes, Environ: a.environ, Plain: plainVariables, Known: knownKeys(),
 	})
 	s.SFTPD.ShortVersion = s.Common.ServerVersion == "short"
-	s.FTPD.ShortVersion = s.SFTPD.ShortVersion
+	s.FTPD.ShortVersion, s.HTTPD.ShortVersion = s.SFTPD.ShortVersion, s.SFTPD.ShortVersion
 	for _, key := range append(s.SFTPD.Unbuilt(), s.FTPD.Unbuilt()...) {
 		s.report.Warnings = append(s.report.Warnings, "not built yet, so without effect: "+key)
 	}

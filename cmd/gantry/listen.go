@@ -47,6 +47,9 @@ func (n *node) listen(ctx context.Context) error {
 	if err := n.listenFTP(ctx); err != nil {
 		return err
 	}
+	if err := n.listenHTTP(ctx); err != nil {
+		return err
+	}
 	for i, b := range bindings {
 		if len(passed) == 0 {
 			l, err := b.Listen(ctx)
@@ -56,7 +59,7 @@ func (n *node) listen(ctx context.Context) error {
 			n.take(n.door(l, b.ApplyProxyConfig))
 		}
 	}
-	if len(n.listeners)+len(n.ftpDoors) == 0 {
+	if len(n.listeners)+len(n.ftpDoors)+len(n.httpDoors) == 0 {
 		return errNoService
 	}
 	return nil

@@ -12,7 +12,9 @@ import (
 
 	"github.com/gantryhq/gantry/engine"
 	"github.com/gantryhq/gantry/ftp"
+	"github.com/gantryhq/gantry/httpapi"
 	"github.com/gantryhq/gantry/internal/account"
+	"github.com/gantryhq/gantry/internal/admin"
 	"github.com/gantryhq/gantry/internal/auth"
 	"github.com/gantryhq/gantry/internal/guard"
 	"github.com/gantryhq/gantry/internal/logs"
@@ -45,13 +47,17 @@ type node struct {
 	ssh       *ssh.Server
 	ftp       *ftp.Server
 	ftpDoors  []ftpDoor
+	admin     *admin.Service
+	http      *httpapi.Server
+	httpDoors []httpDoor
 	proxy     engine.Proxy
 	undo      []func(ctx context.Context) error // ends what was started, last first
 
 	serving sync.WaitGroup // one for each listener
 	failed  chan error     // of a listener; buffered for all
 
-	made *firstUser // made by this start, or nil
+	made       *firstUser // made by this start, or nil
+	setupToken string     // for the first administrator; empty if there is one
 
 	portable bool // one user of the command line, whose storage may be anywhere
 }
@@ -87,6 +93,9 @@ func (n *node) start(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := n.firstAdmin(ctx); err != nil {
+		return err
+	}
 	if n.f.firstUser != "" {
 		if err := n.makeFirstUser(ctx); err != nil {
 			return err
@@ -111,7 +120,14 @@ func (n *node) tellStartup() {
 
 // accept lets clients in.
 func (n *node) accept() {
-	n.failed = make(chan error, len(n.listeners)+len(n.ftpDoors))
+	n.failed = make(chan error, len(n.listeners)+len(n.ftpDoors)+len(n.httpDoors))
+	for _, d := range n.httpDoors {
+		n.serving.Go(func() {
+			if err := n.http.Serve(d.index, d.Listener); err != nil {
+				n.failed <- err
+			}
+		})
+	}
 	for _, l := range n.listeners {
 		n.serving.Go(func() {
 			// Ends with Shutdown; connections outlive the signal's context on purpose.
@@ -130,7 +146,7 @@ func (n *node) accept() {
 }
 
 // errNoService is a configuration that listens nowhere.
-var errNoService = errors.New("no service is enabled: give sftpd.bindings or ftpd.bindings an element with a port")
+var errNoService = errors.New("no service is enabled: give sftpd.bindings, ftpd.bindings or httpd.bindings an element with a port")
 
 // later notes how to end what has just started.
 func (n *node) later(undo func(ctx context.Context) error) { n.undo = append(n.undo, undo) }
@@ -155,15 +171,18 @@ func (n *node) stop(grace time.Duration, sig <-chan os.Signal) error {
 				}
 			}
 		})
-		var ftpErr error
+		var ftpErr, httpErr error
 		var both sync.WaitGroup
 		if n.ftp != nil {
 			both.Go(func() { ftpErr = n.ftp.Shutdown(ctx) })
 		}
+		if n.http != nil {
+			both.Go(func() { httpErr = n.http.Shutdown(ctx) })
+		}
 		err := n.ssh.Shutdown(ctx)
 		both.Wait()
 		if err == nil {
-			err = ftpErr
+			err = errors.Join(ftpErr, httpErr)
 		}
 		close(over)
 		watch.Wait()
@@ -193,6 +212,9 @@ func (n *node) addresses() []string {
 		out = append(out, l.Addr().String())
 	}
 	for _, d := range n.ftpDoors {
+		out = append(out, d.Addr().String())
+	}
+	for _, d := range n.httpDoors {
 		out = append(out, d.Addr().String())
 	}
 	return out

@@ -110,8 +110,10 @@ func (n *node) build(ctx context.Context) error {
 	if n.ftp, err = ftp.New(n.s.FTPD, n.engine, n.sessions, gate{n.guard, n.hooks, account.ProtocolFTP}, n.log.With("sender", "ftpd")); err != nil {
 		return err
 	}
-	n.ssh, err = ssh.New(n.s.SFTPD, n.sessions, gate{n.guard, n.hooks, account.ProtocolSSH}, n.log.With("sender", "sftpd"))
-	return err
+	if n.ssh, err = ssh.New(n.s.SFTPD, n.sessions, gate{n.guard, n.hooks, account.ProtocolSSH}, n.log.With("sender", "sftpd")); err != nil {
+		return err
+	}
+	return n.buildHTTP(hasher)
 }
 
 // check is what the guard says of a socket's peer at once.
@@ -151,11 +153,8 @@ func (s *settings) newHasher() (*auth.Hasher, error) {
 	return auth.NewHasher(s.DataProvider.PasswordHashing, max(1, runtime.NumCPU()/2))
 }
 
-// openStore opens the account store that the configuration names.
-func (s *settings) openStore(ctx context.Context, hasher *auth.Hasher, readOnly bool) (account.Store, error) {
-	ctx, cancel := context.WithTimeout(ctx, startWait)
-	defer cancel()
-	path := s.path(s.DataProvider.Name)
+// rules are those by which records are checked. Without a hasher plain passwords are refused.
+func (s *settings) rules(hasher *auth.Hasher) (account.Rules, error) {
 	rules := account.Rules{Naming: s.DataProvider.NamingRules, UsersBaseDir: s.DataProvider.UsersBaseDir}
 	if hasher != nil {
 		rules.HashPassword = hasher.Hash
@@ -165,7 +164,17 @@ func (s *settings) openStore(ctx context.Context, hasher *auth.Hasher, readOnly 
 		}
 	}
 	var err error
-	if rules.Box, err = s.KMS.box(); err != nil {
+	rules.Box, err = s.KMS.box()
+	return rules, err
+}
+
+// openStore opens the account store that the configuration names.
+func (s *settings) openStore(ctx context.Context, hasher *auth.Hasher, readOnly bool) (account.Store, error) {
+	ctx, cancel := context.WithTimeout(ctx, startWait)
+	defer cancel()
+	path := s.path(s.DataProvider.Name)
+	rules, err := s.rules(hasher)
+	if err != nil {
 		return nil, err
 	}
 	var store *recordstore.Store
@@ -303,7 +312,7 @@ func (n *node) apply(fresh *settings) error {
 			return err
 		}
 	}
-	return errors.Join(n.ftp.Reload(), n.ssh.ReloadConfig(fresh.SFTPD))
+	return errors.Join(n.ftp.Reload(), n.http.Reload(), n.ssh.ReloadConfig(fresh.SFTPD))
 }
 
 // needRestart names the keys whose values changed and that apply does not change.

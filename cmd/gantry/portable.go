@@ -110,6 +110,7 @@ func (a *app) portable(ctx context.Context, f *portableFlags, sig <-chan os.Sign
 	s.SFTPD.PasswordAuthentication = user.Password != ""
 	s.SFTPD.KeyboardInteractive = user.Password != ""
 
+	s.HTTPD.Bindings = nil
 	s.Common.SecretMinEntropy = 0 // whoever starts it knows what he types
 
 	n := &node{app: a, s: s, f: &serveFlags{flags: f.flags, grace: f.grace}, log: log, portable: true}

@@ -33,6 +33,8 @@ func testApp(t *testing.T, environ ...string) *app {
 		t.Cleanup(func() { f.Close() })
 		return f
 	}
+	// Tests run at the same time, and beside servers of others.
+	environ = append([]string{"GANTRY_HTTPD__BINDINGS__0__PORT=0"}, environ...)
 	return &app{stdin: strings.NewReader(""), stdout: open("stdout"), stderr: open("stderr"), environ: environ}
 }
 

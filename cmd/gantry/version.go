@@ -63,7 +63,7 @@ func features() []string {
 	if cgo {
 		sqlite = "+sqlite(cgo)"
 	}
-	return []string{"+sftp", sqlite, "+memory"}
+	return []string{"+sftp", "+rest", sqlite, "+memory"}
 }
 
 func (a *app) versionCmd() *cobra.Command {

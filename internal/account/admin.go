@@ -137,6 +137,9 @@ func adminHash(p string) bool {
 	return slices.ContainsFunc([]string{"$argon2id$", "$2a$", "$2b$", "$2y$"}, func(x string) bool { return strings.HasPrefix(p, x) })
 }
 
+// IsAdminHash reports whether an administrator's, a share's or an API key's secret is in its stored form.
+func IsAdminHash(p string) bool { return adminHash(p) }
+
 func (c *checker) accountName(field, name string, r Rules) {
 	if why := r.CheckName(name); why != "" {
 		c.bad(field, "name", "%s", why)

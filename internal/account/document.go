@@ -150,6 +150,27 @@ func Update(ctx context.Context, s Records, d Document) error {
 	return s.UpdateRecord(ctx, d.Kind(), doc)
 }
 
+// Edit changes the record with this key in one transaction: fn gets what is stored and changes it. An error of fn ends it
+// without a change and is given back. The time of the last change stays.
+func Edit[T any, P interface {
+	*T
+	Document
+}](ctx context.Context, s Records, key string, fn func(d P) error) error {
+	return s.EditRecord(ctx, P(new(T)).Kind(), key, func(doc []byte) ([]byte, error) {
+		d := P(new(T))
+		if err := json.Unmarshal(doc, d); err != nil {
+			return nil, fmt.Errorf("%s %q is damaged: %w", d.Kind(), key, err)
+		}
+		if err := fn(d); err != nil {
+			return nil, err
+		}
+		if d.Key() != key {
+			return nil, fmt.Errorf("edit %s %q: the key cannot change", d.Kind(), key)
+		}
+		return json.Marshal(d)
+	})
+}
+
 // UnknownMembers lists the paths of the JSON members of doc that the type of v does not have, sorted.
 func UnknownMembers(doc []byte, v any) []string {
 	var tree any

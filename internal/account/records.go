@@ -64,5 +64,8 @@ type Records interface {
 	ListRecords(ctx context.Context, kind Kind, p Page) ([][]byte, error)
 	AddRecord(ctx context.Context, kind Kind, doc []byte) error
 	UpdateRecord(ctx context.Context, kind Kind, doc []byte) error
+	// EditRecord gives the stored document to fn and stores what fn made of it, in one transaction. An error of fn
+	// ends it without a change and is given back. Times stay as they are unless fn sets them.
+	EditRecord(ctx context.Context, kind Kind, key string, fn func(doc []byte) ([]byte, error)) error
 	DeleteRecord(ctx context.Context, kind Kind, key string) error
 }

@@ -9,8 +9,10 @@ import (
 // Errors of a store. Test with errors.Is. Any other error means that the store failed: a login must
 // then be refused, never granted (AUTH-5).
 var (
-	ErrNotFound  = errors.New("not found")
-	ErrExists    = errors.New("already exists")
+	ErrNotFound = errors.New("not found")
+	ErrExists   = errors.New("already exists")
+	// ErrChanged means that the record is not any more what the caller has seen.
+	ErrChanged   = errors.New("changed meanwhile")
 	ErrForeignDB = errors.New("the database was not made by Gantry")
 )
 
@@ -32,6 +34,12 @@ type Page struct {
 	After string // names after this one; empty from the start
 	Limit int    // 0 for the store's default of 500; at most 10000
 	Desc  bool
+	// Offset passes over so many records first.
+	Offset int
+	// Of lists only what refers to a record: the users of a role, the shares of a user.
+	Of Ref
+	// Prefix lists only keys that begin with it.
+	Prefix string
 }
 
 // Users keeps users. Reads return copies that the caller may change. Get and list fill the counters, and

@@ -84,6 +84,11 @@ type Authenticator interface {
 	Current(ctx context.Context, id *auth.Identity, t *auth.Attempt) (*auth.Identity, error)
 }
 
+// Voucher is an Authenticator that takes accounts whose credential was proven before, for Server.Vouch.
+type Voucher interface {
+	Vouch(ctx context.Context, v auth.Vouched, t *auth.Attempt) (*auth.Identity, error)
+}
+
 // Accounts finds the records of accounts to be scanned: users merged with their groups.
 type Accounts interface {
 	User(ctx context.Context, name string) (account.User, error)

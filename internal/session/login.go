@@ -56,6 +56,7 @@ type Login struct {
 	attempt auth.Attempt // without the secret
 	at      time.Time
 	told    *sync.Once // of the first session that it opened
+	quiet   bool       // its sessions are parts of a login that was recorded before
 }
 
 // Username is the account that logged in, which a source may have changed from what the peer typed.
@@ -89,6 +90,72 @@ func (s *Server) Authenticate(ctx context.Context, a *auth.Attempt) (*Login, err
 	l := &Login{id: id, attempt: *a, at: s.deps.Now(), told: new(sync.Once)}
 	l.attempt.Password, l.attempt.PublicKey, l.attempt.Code, l.attempt.Ask, l.attempt.Prior, l.attempt.Certificate = "", nil, "", nil, nil, nil
 	return l, nil
+}
+
+// Vouched is an account whose credential was proven before, or by other means.
+type Vouched = auth.Vouched
+
+// Vouch makes a login of such an account: what a token or an API key stands for. It passes Admit as every login does.
+// Its sessions are not recorded as logins of their own, nor are their failures: the caller records what it refuses by
+// Refused.
+func (s *Server) Vouch(ctx context.Context, v Vouched, a *auth.Attempt) (*Login, error) {
+	voucher, ok := s.deps.Auth.(Voucher)
+	if !ok {
+		return nil, errors.New("session: nobody vouches for accounts here")
+	}
+	id, err := voucher.Vouch(ctx, v, a)
+	if err == nil && (id == nil || id.User == nil || id.User.Username == "") {
+		err = errors.New("no identity") // AUTH-5
+	}
+	if err != nil {
+		return nil, err
+	}
+	l := &Login{id: id, attempt: *a, at: s.deps.Now(), told: new(sync.Once), quiet: true}
+	l.attempt.Password, l.attempt.Code = "", ""
+	return l, nil
+}
+
+// User is the account, merged with its groups. It is shared and must not be changed.
+func (l *Login) User() *account.User { return l.id.User }
+
+// Factor reports whether a second factor was proven.
+func (l *Login) Factor() bool { return l.id.HasFactor() }
+
+// Owes says what the account must do before it may do anything else over HTTP: change its password, set up a second
+// factor.
+func (l *Login) Owes(now time.Time) (password, factor bool) { return auth.Owes(l.id.User, now) }
+
+// Denial sorts the errors of Authenticate and Vouch by what the peer may hear.
+type Denial int
+
+// The kinds of a Denial.
+const (
+	NotDenied         Denial = iota // the error is another one
+	DeniedCredentials               // the peer hears no more than that
+	DeniedByRule                    // the credential was right; the account may not be used this way
+	DeniedForNow                    // nobody could be asked
+)
+
+// DenialOf sorts err.
+func DenialOf(err error) Denial {
+	d, ok := errors.AsType[*auth.Denied](err)
+	if !ok {
+		return NotDenied
+	}
+	switch d.Reason {
+	case auth.ReasonProtocol, auth.ReasonMethod, auth.ReasonAddress:
+		return DeniedByRule
+	case auth.ReasonStore, auth.ReasonBusy, auth.ReasonSource, auth.ReasonCanceled:
+		return DeniedForNow
+	}
+	return DeniedCredentials
+}
+
+// Refused records a failed login of a way in whose credentials are not an account's own (an administrator's, an API key,
+// a share's password), and holds the answer back as after a wrong password.
+func (s *Server) Refused(ctx context.Context, remote netip.Addr, protocol, username, method string, err error) {
+	s.failed(ctx, remote, protocol, username, method, err)
+	s.hold(ctx, false)
 }
 
 // NeedsPassword reports whether a login by a certificate alone, refused with err, may go on with a password. It counts as
@@ -180,6 +247,9 @@ func loginProtocol(p string) string {
 // Close, or when ctx does. Every SSH channel, FTP control connection and in-flight request is one.
 func (s *Server) Open(ctx context.Context, l *Login, c Conn) (*Session, error) {
 	x, err := s.open(ctx, l, c)
+	if l.quiet {
+		return x, err
+	}
 	if err != nil {
 		s.failed(ctx, c.Remote.Addr(), loginProtocol(c.Protocol), l.Username(), l.id.Method, err)
 		return nil, err

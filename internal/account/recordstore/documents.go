@@ -2,6 +2,8 @@ package recordstore
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 
 	"github.com/gantryhq/gantry/internal/account"
 )
@@ -70,6 +72,41 @@ func (t *tx) putDocument(rec account.Document, original []byte, add bool) error 
 		return err
 	}
 	return t.put(rec.Kind(), rec.Key(), doc, rec.References(), add)
+}
+
+// EditRecord implements account.Records.
+func (s *Store) EditRecord(ctx context.Context, kind account.Kind, key string, fn func(doc []byte) ([]byte, error)) error {
+	return s.write(ctx, func(t *tx) error {
+		old, err := t.record(kind, key)
+		if err != nil {
+			return err
+		}
+		doc, err := fn(old)
+		if err != nil {
+			return err
+		}
+		rec, err := account.DecodeDocument(kind, doc)
+		if err != nil {
+			return err
+		}
+		if err := rec.Normalize(ctx, s.cfg.Rules); err != nil {
+			return err
+		}
+		if rec.Key() != key {
+			return fmt.Errorf("edit %s %q: the key cannot change", kind, key)
+		}
+		was := account.NewDocument(kind)
+		if err := json.Unmarshal(old, was); err != nil {
+			return fmt.Errorf("%s %q is damaged: %w", kind, key, err)
+		}
+		if err := keepSecrets(kind, key, rec, was); err != nil {
+			return err
+		}
+		if doc, err = account.EncodeDocument(rec, old); err != nil {
+			return err
+		}
+		return t.put(kind, key, doc, rec.References(), false)
+	})
 }
 
 // DeleteRecord implements account.Records.

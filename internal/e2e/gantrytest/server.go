@@ -87,6 +87,7 @@ func Start(t testing.TB, o Options) *Server {
 	s.cmd = exec.Command(o.Bin, args...)
 	s.cmd.Env = append(append(os.Environ(),
 		"GANTRY_SFTPD__BINDINGS__0__ADDRESS=127.0.0.1", "GANTRY_SFTPD__BINDINGS__0__PORT="+port, "GANTRY_SFTPD__HOST_KEYS=id_ed25519",
+		"GANTRY_HTTPD__BINDINGS__0__PORT=0",
 		"GANTRY_COMMON__MAX_PER_HOST_CONNECTIONS=0", "GANTRY_DATA_PROVIDER__PASSWORD_HASHING__BCRYPT_OPTIONS__COST=4"), o.Env...)
 	out, err := os.OpenFile(filepath.Join(o.Dir, "console"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {

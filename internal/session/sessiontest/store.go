@@ -91,6 +91,11 @@ func (s *Store) Current(ctx context.Context, id *auth.Identity, t *auth.Attempt)
 	return s.identity(id.User.Username, id.Method)
 }
 
+// Vouch implements session.Voucher.
+func (s *Store) Vouch(ctx context.Context, v auth.Vouched, t *auth.Attempt) (*auth.Identity, error) {
+	return s.identity(v.Username, v.Method)
+}
+
 func (s *Store) identity(name, method string) (*auth.Identity, error) {
 	if err := s.begin("auth"); err != nil {
 		return nil, &auth.Denied{Reason: "store failed", Err: err}
