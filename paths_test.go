@@ -33,6 +33,7 @@ var mayTakeText = map[string]string{
 	"vfs/local.New.root":                         "the operator's directory",
 	"vfs/local.FS.Symlink.target":                "a Linker",
 	"vfs/mem.FS.Symlink.target":                  "a Linker",
+	"vfs/crypt.New.passphrase":                   "a secret",
 	"internal/session.TransferInfo.Path":         "the way out: for the list of transfers",
 	"internal/session.Session.Symlink.target":    "a link's text, which may be relative; it is resolved and its rights are asked first",
 	"internal/session.Session.Hash.algo":         "an algorithm",

@@ -13,6 +13,7 @@ import (
 	"github.com/gantryhq/gantry/internal/secret"
 	"github.com/gantryhq/gantry/internal/session"
 	"github.com/gantryhq/gantry/vfs"
+	"github.com/gantryhq/gantry/vfs/crypt"
 	"github.com/gantryhq/gantry/vfs/local"
 )
 
@@ -45,6 +46,7 @@ func (s *settings) newStorages(any bool) (*storages, error) {
 	x := &storages{common: &s.Common, box: box, egress: policy}
 	x.openers = map[account.Provider]opener{
 		account.LocalProvider: newLocal,
+		account.CryptProvider: newCrypt,
 	}
 	return x, nil
 }
@@ -71,6 +73,20 @@ func newLocal(_ context.Context, st session.Storage) (vfs.FS, error) {
 	f, err := openLocal(st)
 	if err != nil {
 		return nil, err // not a nil *FS in an interface
+	}
+	return f, nil
+}
+
+// newCrypt encrypts what a directory of this machine holds.
+func newCrypt(_ context.Context, st session.Storage) (vfs.FS, error) {
+	base, err := openLocal(st)
+	if err != nil {
+		return nil, err
+	}
+	f, err := crypt.New(base, st.Config.CryptConfig.Passphrase.Payload)
+	if err != nil {
+		base.Close()
+		return nil, err
 	}
 	return f, nil
 }

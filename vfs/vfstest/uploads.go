@@ -351,7 +351,7 @@ var uploadCases = []testCase{
 		e.mkdir("/a", "/a/b")
 		e.put("/a/b/old", "old")
 		for _, n := range []string{"/f", "/a/b/f", "/a/b/old"} {
-			u := e.create(n, vfs.OpenMode{Atomic: true}) // and a kill: neither Commit nor Abort
+			u := e.create(n, vfs.OpenMode{Atomic: true, Truncate: true}) // and a kill: neither Commit nor Abort
 			e.writeAt(u, "part", 0)
 		}
 		s, _ := vfs.As[vfs.Sweeper](e.fs)

@@ -20,6 +20,7 @@ type Caps struct {
 	LinkTimes bool // the times of a link itself
 	Owners    bool // owners can be changed and asked for
 	Atomic    bool // OpenMode.Atomic
+	Whole     bool // uploads are atomic whatever OpenMode.Atomic says
 	Resume    bool // uploads without Truncate, appends, random writes and Read
 	DirNoRepl bool // Rename without replace of a directory is one step
 	Copy      bool // vfs.Copier
