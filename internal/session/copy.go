@@ -16,41 +16,87 @@ import (
 // writing the other need: download, or list for a directory; upload, overwrite or create_dirs. Entries that
 // are no regular files are left out, directories that are there already are left whole.
 func (x *Session) Copy(ctx context.Context, from, to vfs.Path, replace bool) error {
+	_, err := x.copy(ctx, from, to, CopyOptions{Replace: replace}, false)
+	return err
+}
+
+// CopyOptions of CopyTree.
+type CopyOptions struct {
+	Replace bool // what stands at the target goes first, a whole tree too
+	Shallow bool // of a directory only itself, without what is in it
+	// Failed is told of each entry below that could not be copied; the others are copied all the same. nil ends the
+	// copy at the first.
+	Failed func(p vfs.Path, err error)
+}
+
+// CopyTree copies as WebDAV does (RFC 4918 9.8): reading and writing are enough for it, the right to copy is not asked
+// for. An existing target is fs.ErrExist without Replace; replaced says that there was one.
+func (x *Session) CopyTree(ctx context.Context, from, to vfs.Path, o CopyOptions) (replaced bool, err error) {
+	return x.copy(ctx, from, to, o, true)
+}
+
+func (x *Session) copy(ctx context.Context, from, to vfs.Path, o CopyOptions, whole bool) (replaced bool, err error) {
 	v, err := x.begin()
 	if err != nil {
-		return pathError("copy", from, err)
+		return false, pathError("copy", from, err)
 	}
 	defer x.done()
-	if from == to || to.Within(from) || from.Within(to) {
-		return pathError("copy", from, vfs.ErrUnsupported)
+	if from == to || to.Within(from) && !o.Shallow || from.Within(to) {
+		return false, pathError("copy", from, vfs.ErrUnsupported)
 	}
 	src, dst := v.place(from), v.place(to)
 	if dst.fixed() || from.IsRoot() {
-		return refuse("copy", to)
+		return false, refuse("copy", to)
 	}
+	c := &copier{x: x, v: v, replace: o.Replace, judge: true, free: whole, shallow: o.Shallow, report: true, failed: o.Failed}
 	for _, p := range []vfs.Path{from, to} {
-		if err := v.may("copy", p, mayCopy); err != nil {
-			return err
+		if err := c.mayCopy(p); err != nil {
+			return false, err
 		}
 	}
 	if !v.perms.at(from.Dir()).has(mayDownload|mayList) && !v.perms.at(from).has(mayList) {
-		return refuse("copy", from)
+		return false, refuse("copy", from)
 	}
 	if err := v.seen("copy", from); err != nil {
-		return err
+		return false, err
 	}
 	i, err := src.FS.Lstat(ctx, src.Path)
 	if err != nil {
-		return fail("copy", from, err)
+		return false, fail("copy", from, err)
 	}
 	if !i.IsDir() && !i.Mode.IsRegular() {
-		return pathError("copy", from, vfs.ErrUnsupported)
+		return false, pathError("copy", from, vfs.ErrUnsupported)
 	}
 	if err := x.unlocked(ctx, nil, &dst, touchMember|touchTree); err != nil {
-		return fail("copy", to, err)
+		return false, fail("copy", to, err)
 	}
-	c := &copier{x: x, v: v, replace: replace, judge: true, report: true}
-	return fail("copy", from, c.tree(ctx, from, to, i, 0))
+	if whole {
+		if replaced, err = x.makeRoom(ctx, v, &dst, i.IsDir(), o.Replace); err != nil {
+			return false, fail("copy", to, err)
+		}
+	}
+	return replaced, fail("copy", from, c.tree(ctx, from, to, i, 0))
+}
+
+// makeRoom removes what stands at dst where a directory is to come or is there; a file over a file is replaced
+// by itself, in one step.
+func (x *Session) makeRoom(ctx context.Context, v *view, dst *place, dir, replace bool) (replaced bool, err error) {
+	old, err := dst.FS.Lstat(ctx, dst.Path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, err
+	case !v.perms.at(dst.p.Dir()).has(mayOverwrite):
+		return false, fs.ErrPermission
+	case !replace:
+		return false, fs.ErrExist
+	case old.IsDir():
+		return true, x.removeTree(ctx, v, dst.p, 0)
+	case dir:
+		return true, x.remove(ctx, v, dst.p)
+	}
+	return true, nil
 }
 
 // copier copies a tree. judge asks for the permissions of a copy at every entry; a rename has asked its own.
@@ -58,6 +104,17 @@ type copier struct {
 	x                      *Session
 	v                      *view
 	replace, judge, report bool
+	free                   bool // the right to copy is not asked for
+	shallow                bool
+	failed                 func(vfs.Path, error) // or nil
+}
+
+// mayCopy asks for the right to copy.
+func (c *copier) mayCopy(p vfs.Path) error {
+	if c.free {
+		return nil
+	}
+	return c.v.may("copy", p, mayCopy)
 }
 
 func (c *copier) tree(ctx context.Context, from, to vfs.Path, i vfs.FileInfo, depth int) error {
@@ -89,7 +146,16 @@ func (c *copier) tree(ctx context.Context, from, to vfs.Path, i vfs.FileInfo, de
 		return err
 	}
 	c.x.copied(ctx, &src, &dst)
+	if c.shallow {
+		return nil
+	}
 	for e, err := range src.FS.List(ctx, src.Path) {
+		if err != nil && e.Name != "" && c.failed != nil {
+			if f, nameErr := from.Child(e.Name); nameErr == nil {
+				c.failed(f, err)
+			}
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -105,7 +171,10 @@ func (c *copier) tree(ctx context.Context, from, to vfs.Path, i vfs.FileInfo, de
 			continue
 		}
 		if err := c.tree(ctx, f, t, e, depth+1); err != nil {
-			return err
+			if c.failed == nil || ctx.Err() != nil {
+				return err
+			}
+			c.failed(t, err)
 		}
 	}
 	return nil
@@ -117,7 +186,7 @@ func (c *copier) file(ctx context.Context, from, to vfs.Path) error {
 	src, dst := v.place(from), v.place(to)
 	if c.judge {
 		for _, p := range []vfs.Path{from, to} {
-			if err := v.may("copy", p, mayCopy); err != nil {
+			if err := c.mayCopy(p); err != nil {
 				return err
 			}
 		}

@@ -16,25 +16,42 @@ import (
 // The checks go in the order of reference permissions-and-filters.md 2. Between two storages on local
 // disks, or two devices of one, it is a copy and a removal: not atomic, and links are left out.
 func (x *Session) Rename(ctx context.Context, from, to vfs.Path, replace bool) error {
+	_, err := x.rename(ctx, from, to, replace, false)
+	return err
+}
+
+// MoveTree moves as WebDAV does (RFC 4918 9.9): with replace a directory at the target, or a file where a directory
+// comes, is removed first with all in it, by its own permissions. A file over a file is one step. replaced says that
+// something stood there.
+func (x *Session) MoveTree(ctx context.Context, from, to vfs.Path, replace bool) (replaced bool, err error) {
+	return x.rename(ctx, from, to, replace, true)
+}
+
+func (x *Session) rename(ctx context.Context, from, to vfs.Path, replace, tree bool) (replaced bool, err error) {
 	v, err := x.begin()
 	if err != nil {
-		return pathError("rename", from, err)
+		return false, pathError("rename", from, err)
 	}
 	defer x.done()
-	m := &move{x: x, v: v, from: v.place(from), to: v.place(to), replace: replace}
+	m := &move{x: x, v: v, from: v.place(from), to: v.place(to), replace: replace, tree: tree}
 	e := x.event(event.Rename, &m.from)
 	e.Target, e.VirtualTarget = m.to.describe().StoragePath, to.String()
 	if err := m.check(ctx); err != nil {
-		return err
+		return false, err
 	}
 	if err := m.unlocked(ctx); err != nil {
-		return fail("rename", from, err)
+		return false, fail("rename", from, err)
+	}
+	if tree {
+		if replaced, err = x.makeRoom(ctx, v, &m.to, m.info.IsDir(), replace); err != nil {
+			return false, fail("rename", to, err)
+		}
 	}
 	if err := m.do(ctx); err != nil {
-		return fail("rename", from, err)
+		return false, fail("rename", from, err)
 	}
 	x.report(ctx, e)
-	return nil
+	return replaced, nil
 }
 
 // move is one rename under way.
@@ -43,6 +60,7 @@ type move struct {
 	v        *view
 	from, to place
 	replace  bool
+	tree     bool // a directory may be replaced
 
 	info    vfs.FileInfo // of the source
 	pending *Handle      // the source is this upload, not published yet
@@ -69,7 +87,10 @@ func (m *move) check(ctx context.Context) error {
 	}
 	old, err := m.to.FS.Lstat(ctx, m.to.Path)
 	switch {
-	case err == nil && old.IsDir(): // 7
+	case err == nil && old.IsDir() && !(m.tree && m.replace): // 7
+		if m.tree {
+			return pathError("rename", to, fs.ErrExist)
+		}
 		return pathError("rename", to, fmt.Errorf("%w: %w", vfs.ErrUnsupported, vfs.ErrIsDir))
 	case err == nil && !v.perms.at(to.Dir()).has(mayOverwrite): // 8
 		return refuse("rename", to)

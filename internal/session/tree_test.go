@@ -341,3 +341,90 @@ func TestEveryChangeIsOneEvent(t *testing.T) {
 		t.Errorf("a failed change sent %+v", ev)
 	}
 }
+
+// TestTreesReplaceTrees: what WebDAV's COPY and MOVE write over is removed first, by its own permissions, and counted.
+func TestTreesReplaceTrees(t *testing.T) {
+	u := sessiontest.User("ann")
+	u.QuotaFiles = 1000
+	u.Permissions["/kept"] = []string{account.PermList, account.PermDownload, account.PermUpload, account.PermOverwrite, account.PermRename, account.PermCreateDirs}
+	e := sessiontest.New(t, sessiontest.Options{}, u)
+	s := e.Login("ann")
+	seedTree(t, e.FS(u.HomeDir), "/a/", "/a/one", "/a/sub/", "/a/sub/two", "/b/", "/b/old", "/b/old2", "/f", "/kept/", "/kept/d/", "/kept/d/x")
+	if _, _, err := e.Server.Scan(ctx, annKey); err != nil {
+		t.Fatal(err)
+	}
+	used := func(files int64, bytes int64) {
+		t.Helper()
+		if f, b, _, _ := e.Server.Used(annKey); int64(f) != files || b != bytes {
+			t.Errorf("%d files, %d bytes, want %d, %d", f, b, files, bytes)
+		}
+	}
+	used(6, 6+10+6+7+2+9)
+	if _, err := s.MoveTree(ctx, path(t, "/a"), path(t, "/b"), false); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a move over a directory: %v", err)
+	}
+	if _, err := s.CopyTree(ctx, path(t, "/a"), path(t, "/b"), session.CopyOptions{}); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a copy over a directory: %v", err)
+	}
+	if replaced, err := s.CopyTree(ctx, path(t, "/a"), path(t, "/b"), session.CopyOptions{Replace: true}); err != nil || !replaced {
+		t.Fatal(replaced, err)
+	}
+	used(6, 6+10+6+10+2+9)
+	if _, err := e.FS(u.HomeDir).Stat(ctx, path(t, "/b/old")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what was replaced is there: %v", err)
+	}
+	if replaced, err := s.MoveTree(ctx, path(t, "/f"), path(t, "/b"), true); err != nil || !replaced {
+		t.Fatal(replaced, err)
+	}
+	used(4, 6+10+2+9)
+	if replaced, err := s.MoveTree(ctx, path(t, "/a"), path(t, "/b"), true); err != nil || !replaced {
+		t.Fatal(replaced, err)
+	}
+	used(3, 6+10+9)
+	if replaced, err := s.CopyTree(ctx, path(t, "/b"), path(t, "/b/sub/b"), session.CopyOptions{Shallow: true}); err != nil || replaced {
+		t.Fatal(replaced, err)
+	}
+	if l, _ := names(s, path(t, "/b/sub/b")); len(l) != 0 {
+		t.Errorf("a shallow copy holds %q", l)
+	}
+	for _, replace := range []func() error{
+		func() error { _, err := s.MoveTree(ctx, path(t, "/b"), path(t, "/kept/d"), true); return err },
+		func() error {
+			_, err := s.CopyTree(ctx, path(t, "/b"), path(t, "/kept/d"), session.CopyOptions{Replace: true})
+			return err
+		},
+	} {
+		if err := replace(); !errors.Is(err, fs.ErrPermission) {
+			t.Errorf("a directory is replaced without the right to delete: %v", err)
+		}
+	}
+	if got := content(t, e, u.HomeDir, "/kept/d/x"); got != "/kept/d/x" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestCopyTreeGoesOn: one entry that may not be read is told of, the others are copied.
+func TestCopyTreeGoesOn(t *testing.T) {
+	u := sessiontest.User("ann")
+	u.Permissions["/d/no"] = []string{account.PermUpload}
+	u.Filters.FilePatterns = []account.PatternsFilter{{Path: "/d", DeniedPatterns: []string{"*.key"}}}
+	e := sessiontest.New(t, sessiontest.Options{}, u)
+	s := e.Login("ann")
+	seedTree(t, e.FS(u.HomeDir), "/d/", "/d/a", "/d/b.key", "/d/no/", "/d/no/x", "/d/z")
+	var failed []string
+	_, err := s.CopyTree(ctx, path(t, "/d"), path(t, "/e"), session.CopyOptions{Failed: func(p vfs.Path, err error) {
+		if !errors.Is(err, fs.ErrPermission) {
+			t.Errorf("%s: %v", p, err)
+		}
+		failed = append(failed, p.String())
+	}})
+	if slices.Sort(failed); err != nil || !slices.Equal(failed, []string{"/e/b.key", "/e/no"}) {
+		t.Errorf("%q %v", failed, err)
+	}
+	if l, _ := names(s, path(t, "/e")); !slices.Equal(l, []string{"a", "z"}) {
+		t.Errorf("copied %q", l)
+	}
+	if _, err := s.CopyTree(ctx, path(t, "/d"), path(t, "/e2"), session.CopyOptions{}); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("without a function to tell: %v", err)
+	}
+}

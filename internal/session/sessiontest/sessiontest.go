@@ -30,6 +30,8 @@ type Options struct {
 	Mem func(root string) mem.Options
 	Log *slog.Logger
 	Now func() time.Time
+	// Props keeps dead properties; nil: there are none.
+	Props account.Props
 	// Keep leaves the server open at the end of the test, for tests that crash it.
 	Keep bool
 	// From is an Env whose storages and counters are gone on with, as after a restart.
@@ -81,7 +83,7 @@ func New(t testing.TB, o Options, users ...account.User) *Env {
 	var err error
 	e.Server, err = session.New(cfg, session.Deps{
 		Auth: e.Store, Counters: e.Store, Accounts: e.Store, NewFS: o.NewFS, Sinks: []event.Sink{e.Events},
-		Log: o.Log, Now: o.Now,
+		Log: o.Log, Now: o.Now, Props: o.Props,
 		Failed: func(f session.Failure) {
 			select {
 			case e.Failures <- f:
