@@ -32,7 +32,14 @@ type method struct {
 // methodTable is the table of all methods. Its rows are never changed.
 func methodTable() map[string]method {
 	return map[string]method{
-		"OPTIONS": {run: (*Server).options, needs: anyone, rfc: "9110 9.3.7"},
+		"OPTIONS":   {run: (*Server).options, needs: anyone, rfc: "9110 9.3.7"},
+		"PROPFIND":  {run: (*Server).propfind, rfc: "4918 9.1"},
+		"PROPPATCH": {run: (*Server).proppatch, needs: writes, rfc: "4918 9.2"},
+		"MKCOL":     {run: (*Server).mkcol, needs: writes, rfc: "4918 9.3"},
+		"COPY":      {run: (*Server).copy, needs: writes, rfc: "4918 9.8"},
+		"MOVE":      {run: (*Server).move, needs: writes, rfc: "4918 9.9"},
+		"LOCK":      {run: (*Server).lock, needs: writes, rfc: "4918 9.10"},
+		"UNLOCK":    {run: (*Server).unlock, needs: writes, rfc: "4918 9.11"},
 	}
 }
 

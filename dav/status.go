@@ -46,6 +46,8 @@ func statusFor(err error) int {
 	switch {
 	case errors.Is(err, vfs.ErrInvalidPath):
 		return 400
+	case errors.Is(err, session.ErrLocked):
+		return 423
 	case errors.Is(err, session.ErrReadQuota):
 		return 403
 	case errors.Is(err, vfs.ErrQuota):
