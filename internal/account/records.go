@@ -36,7 +36,8 @@ type Group struct {
 	UserSettings   GroupSettings   `json:"user_settings"`
 	VirtualFolders []VirtualFolder `json:"virtual_folders,omitempty"`
 
-	Version int64 `json:"-"`
+	Version   int64 `json:"-"`
+	IfVersion int64 `json:"-"` // as a User's
 }
 
 // GroupSettings is what a group's users inherit.

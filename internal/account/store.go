@@ -44,7 +44,8 @@ type Page struct {
 
 // Users keeps users. Reads return copies that the caller may change. Get and list fill the counters, and
 // the folders of VirtualFolders from their own records. Add and Update validate, write one change row in
-// the same transaction, and leave the counters alone. Names are looked up by the naming rules.
+// the same transaction, and leave the counters alone. Names are looked up by the naming rules. An Update whose IfVersion
+// is not 0 and not the stored record's Version is ErrChanged.
 type Users interface {
 	User(ctx context.Context, name string) (User, error)
 	ListUsers(ctx context.Context, p Page) ([]User, error)
@@ -133,6 +134,12 @@ type Changes interface {
 	ChangesSince(ctx context.Context, after int64, limit int) (rows []Change, newest int64, err error)
 }
 
+// Lists counts what a list would give without its limit, offset and After, or names what it gives.
+type Lists interface {
+	Names(ctx context.Context, kind Kind, p Page) ([]string, error)
+	Count(ctx context.Context, kind Kind, p Page) (int, error)
+}
+
 // Store is every role in one, as a provider implements it.
 type Store interface {
 	Users
@@ -142,6 +149,7 @@ type Store interface {
 	Counters
 	Steps
 	Changes
+	Lists
 	// Load applies a dump in one transaction: all of it or nothing.
 	Load(ctx context.Context, d *Dump, opt LoadOptions) error
 	// Dump reads everything. scopes are the dump's member names; none means all.

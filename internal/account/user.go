@@ -57,7 +57,8 @@ type User struct {
 	Filesystem       FilesystemConfig `json:"filesystem"`
 
 	// Version grows with every stored change of the record. It is the key of compiled policies.
-	Version int64 `json:"-"`
+	Version   int64 `json:"-"`
+	IfVersion int64 `json:"-"` // of an update: what the record must be still; 0 is anything
 }
 
 // GroupMapping is a user's membership. Type is 1 primary, 2 secondary, 3 membership only.
@@ -166,7 +167,8 @@ type Folder struct {
 	Groups          []string         `json:"groups,omitempty"` // output only
 	Filesystem      FilesystemConfig `json:"filesystem"`
 
-	Version int64 `json:"-"`
+	Version   int64 `json:"-"`
+	IfVersion int64 `json:"-"` // as a User's
 }
 
 // VirtualFolder is a Folder mounted at VirtualPath. A quota of -1, -1 counts in the user's own.

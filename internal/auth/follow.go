@@ -68,6 +68,8 @@ func (a *Authenticator) Forget(kind account.Kind, key string) {
 	case account.KindGroup, account.KindFolder, account.KindRole:
 		a.accounts.epochs.DropAll()
 		ch.All = true
+	case account.KindIPList:
+		ch.Lists = true
 	default:
 		return
 	}

@@ -34,6 +34,7 @@ type TransferInfo struct {
 // Info describes a live session, in the terms of the REST API's connection status.
 type Info struct {
 	Username, ID, Client, Protocol, Remote string
+	Role                                   string // of the account
 	Started, LastActivity                  time.Time
 	Command                                string
 	Transfers                              []TransferInfo

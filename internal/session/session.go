@@ -155,7 +155,7 @@ func (x *Session) end(reason error) {
 
 func (x *Session) info() Info {
 	i := Info{
-		Username: x.name, ID: x.conn.ID, Client: x.conn.Client, Protocol: x.conn.Protocol, Remote: x.remoteAddr,
+		Username: x.name, Role: x.v().user.Role, ID: x.conn.ID, Client: x.conn.Client, Protocol: x.conn.Protocol, Remote: x.remoteAddr,
 		Started: x.started, LastActivity: time.Unix(0, x.last.Load()),
 	}
 	now := x.srv.deps.Now()

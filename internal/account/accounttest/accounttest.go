@@ -34,6 +34,10 @@ func Run(t *testing.T, open func(t *testing.T) account.Store) {
 	t.Run("deletes", func(t *testing.T) { deletes(t, open(t)) })
 	t.Run("stamps", func(t *testing.T) { stamps(t, open(t)) })
 	t.Run("clean", func(t *testing.T) { clean(t, open(t)) })
+	t.Run("lists", func(t *testing.T) { lists(t, open(t)) })
+	t.Run("versions", func(t *testing.T) { versions(t, open(t)) })
+	t.Run("editRecord", func(t *testing.T) { editRecord(t, open(t)) })
+	t.Run("released", func(t *testing.T) { released(t, open(t)) })
 	t.Run("many", func(t *testing.T) { many(t, open(t)) })
 }
 
@@ -402,14 +406,14 @@ func steps(t *testing.T, s account.Store) {
 // deletes: what belongs to a record goes with it, and what is in use stays.
 func deletes(t *testing.T, s account.Store) {
 	ctx := t.Context()
-	must(t, account.Add(ctx, s, &account.Role{Name: "r"}))
+	must(t, s.AddGroup(ctx, &account.Group{Name: "g"}))
 	u := User("a")
-	u.Role = "r"
+	u.Groups = []account.GroupMapping{{Name: "g", Type: account.GroupPrimary}}
 	must(t, s.AddUser(ctx, &u))
 	must(t, account.Add(ctx, s, &account.Share{ID: "s", Scope: account.ShareRead, Paths: []string{"/"}, Username: "a"}))
 	must(t, account.Add(ctx, s, &account.APIKey{ID: "k", Name: "k", Scope: account.APIKeyUser, User: "a", Hash: "$2a$04$abcdefghijklmnopqrstuuKzRjZxH0yVq6x3lqTqT7Cz9eUu2Jm6S"}))
-	if ve, ok := errors.AsType[*account.ValidationError](s.DeleteRecord(ctx, account.KindRole, "r")); !ok || ve.Code != "reference" {
-		t.Errorf("a role in use: got %v, want a reference error", ve)
+	if ve, ok := errors.AsType[*account.ValidationError](s.DeleteGroup(ctx, "g")); !ok || ve.Code != "reference" {
+		t.Errorf("a group in use: got %v, want a reference error", ve)
 	}
 	must(t, s.DeleteUser(ctx, "a"))
 	for kind, key := range map[account.Kind]string{account.KindShare: "s", account.KindAPIKey: "k"} {
@@ -417,7 +421,7 @@ func deletes(t *testing.T, s account.Store) {
 			t.Errorf("the %s of a deleted user: %v, want ErrNotFound", kind, err)
 		}
 	}
-	must(t, s.DeleteRecord(ctx, account.KindRole, "r"))
+	must(t, s.DeleteGroup(ctx, "g"))
 	// A new user of the same name is another one, and begins at zero.
 	old := u.ID
 	must(t, s.AddUser(ctx, &account.User{Username: "a", Status: 1, HomeDir: "/srv/a", Permissions: map[string][]string{"/": {"*"}}}))

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/gantryhq/gantry/internal/account"
@@ -94,17 +95,67 @@ func (t *tx) Delete(kind account.Kind, name string) (bool, error) {
 
 // Names implements recordstore.Tx.
 func (t *tx) Names(kind account.Kind, p account.Page) (out []string, err error) {
-	from := []byte(p.After)
-	if p.After == "" && p.Desc {
-		from = nil
-	}
-	t.bucket(kindBucket(kind)).scan(from, p.Desc, func(k, _ []byte) bool {
-		if p.After == "" || string(k) != p.After {
-			out = append(out, string(k))
+	skip := p.Offset
+	t.names(kind, p, func(name string) bool {
+		if skip > 0 {
+			skip--
+			return true
 		}
+		out = append(out, name)
 		return len(out) < p.Limit
 	})
 	return out, nil
+}
+
+// Count implements recordstore.Tx.
+func (t *tx) Count(kind account.Kind, p account.Page) (n int, err error) {
+	p.After, p.Desc = "", false
+	t.names(kind, p, func(string) bool {
+		n++
+		return true
+	})
+	return n, nil
+}
+
+// names gives the names of a list, in its order, until f has enough.
+func (t *tx) names(kind account.Kind, p account.Page, f func(name string) bool) {
+	take := func(name string) (more bool) {
+		switch {
+		case p.After != "" && name == p.After:
+			return true
+		case p.Prefix != "" && !strings.HasPrefix(name, p.Prefix):
+			return p.Desc == (name > p.Prefix) // those before the first, or none any more
+		}
+		return f(name)
+	}
+	if p.Of.Kind != "" {
+		var all []string
+		for _, r := range t.below(backRefsBucket, string(p.Of.Kind), p.Of.Name) {
+			if r[0] == string(kind) && (p.After == "" || p.Desc && r[1] < p.After || !p.Desc && r[1] > p.After) {
+				all = append(all, r[1])
+			}
+		}
+		slices.Sort(all)
+		if p.Desc {
+			slices.Reverse(all)
+		}
+		for _, n := range all {
+			if !take(n) {
+				return
+			}
+		}
+		return
+	}
+	from := []byte(p.After)
+	switch {
+	case p.After == "" && p.Desc && p.Prefix != "":
+		from = []byte(recordstore.After(p.Prefix))
+	case p.After == "" && p.Desc:
+		from = nil
+	case !p.Desc && p.Prefix > p.After:
+		from = []byte(p.Prefix)
+	}
+	t.bucket(kindBucket(kind)).scan(from, p.Desc, func(k, _ []byte) bool { return take(string(k)) })
 }
 
 // SetRefs implements recordstore.Tx.

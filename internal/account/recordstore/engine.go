@@ -34,6 +34,7 @@ type Tx interface {
 	Touch(kind account.Kind, name string) error
 	Delete(kind account.Kind, name string) (ok bool, err error) // with its counters and what it refers to
 	Names(kind account.Kind, p account.Page) ([]string, error)  // in order; p.Limit is never 0
+	Count(kind account.Kind, p account.Page) (int, error)       // of p.Of and p.Prefix
 
 	SetRefs(kind account.Kind, name string, to []account.Ref) error
 	Referrers(kind account.Kind, name string) ([]account.Ref, error) // sorted; At is empty
@@ -59,6 +60,11 @@ type Engine interface {
 	Write(ctx context.Context, f func(Tx) error) error
 	Ping(ctx context.Context) error
 	Close() error
+}
+
+// After is the first text in the order of bytes that does not begin with prefix, which is ASCII.
+func After(prefix string) string {
+	return prefix[:len(prefix)-1] + string(prefix[len(prefix)-1]+1)
 }
 
 // KeptChanges is how many change rows an engine keeps at least. A cache that is further behind starts anew.

@@ -71,6 +71,9 @@ func (t *tx) putFolder(f *account.Folder, add bool) error {
 			return err
 		}
 	}
+	if err := ifVersion(account.KindFolder, f.Name, f.IfVersion, old.Version); err != nil {
+		return err
+	}
 	if err := keepSecrets(account.KindFolder, f.Name, f, &old); err != nil {
 		return err
 	}

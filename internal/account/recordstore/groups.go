@@ -2,6 +2,7 @@ package recordstore
 
 import (
 	"context"
+	"slices"
 
 	"github.com/gantryhq/gantry/internal/account"
 )
@@ -58,6 +59,9 @@ func (t *tx) putGroup(g *account.Group, add bool) error {
 			return err
 		}
 	}
+	if err := ifVersion(account.KindGroup, g.Name, g.IfVersion, old.Version); err != nil {
+		return err
+	}
 	t.stamp(&g.CreatedAt, &g.UpdatedAt, add, old.CreatedAt)
 	if err := keepSecrets(account.KindGroup, g.Name, &g.UserSettings, &old.UserSettings); err != nil {
 		return err
@@ -72,7 +76,22 @@ func (t *tx) putGroup(g *account.Group, add bool) error {
 	return t.touchMembers(account.KindGroup, g.Name)
 }
 
-// DeleteGroup implements account.Groups.
+// ungroupAdmin takes a group off the defaults of an administrator.
+func (t *tx) ungroupAdmin(name, group string) error {
+	var a account.Admin
+	r, err := t.decode(account.KindAdmin, name, &a)
+	if err != nil {
+		return err
+	}
+	a.Groups = slices.DeleteFunc(a.Groups, func(g account.AdminGroup) bool { return g.Name == group })
+	doc, err := account.EncodeDocument(&a, r.Doc)
+	if err != nil {
+		return err
+	}
+	return t.put(account.KindAdmin, name, doc, a.References(), false)
+}
+
+// DeleteGroup implements account.Groups. It is taken off administrators; users in it keep it from going.
 func (s *Store) DeleteGroup(ctx context.Context, name string) error {
 	return s.delete(ctx, account.KindGroup, s.cfg.Rules.Name(name))
 }

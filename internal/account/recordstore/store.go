@@ -149,6 +149,10 @@ func (t *tx) release(kind account.Kind, name string) error {
 			err = t.unmapUser(r.Name, name)
 		case kind == account.KindFolder && r.Kind == account.KindGroup:
 			err = t.unmapGroup(r.Name, name)
+		case kind == account.KindRole && r.Kind == account.KindUser:
+			err = t.unroleUser(r.Name)
+		case kind == account.KindGroup && r.Kind == account.KindAdmin:
+			err = t.ungroupAdmin(r.Name, name)
 		case kind == account.KindUser && (r.Kind == account.KindShare || r.Kind == account.KindAPIKey),
 			kind == account.KindAdmin && r.Kind == account.KindAPIKey:
 			err = t.remove(r.Kind, r.Name)
@@ -161,6 +165,30 @@ func (t *tx) release(kind account.Kind, name string) error {
 		}
 	}
 	return nil
+}
+
+// ifVersion refuses an update of what is not any more as it was seen.
+func ifVersion(kind account.Kind, name string, want, have int64) error {
+	if want == 0 || want == have {
+		return nil
+	}
+	return fmt.Errorf("%s %q: %w", kind, name, account.ErrChanged)
+}
+
+// Names implements account.Lists.
+func (s *Store) Names(ctx context.Context, kind account.Kind, p account.Page) ([]string, error) {
+	return one(ctx, s, func(t *tx) ([]string, error) { return t.Names(kind, limited(p)) })
+}
+
+// Count implements account.Lists.
+func (s *Store) Count(ctx context.Context, kind account.Kind, p account.Page) (int, error) {
+	return one(ctx, s, func(t *tx) (int, error) {
+		n, err := t.Count(kind, p)
+		if err != nil {
+			err = fmt.Errorf("count %s: %w", kind, err)
+		}
+		return n, err
+	})
 }
 
 // delete removes a record by the rules.

@@ -93,6 +93,9 @@ func (t *tx) putUser(u *account.User, add bool) error {
 			return err
 		}
 	}
+	if err := ifVersion(account.KindUser, u.Username, u.IfVersion, stored.Version); err != nil {
+		return err
+	}
 	t.stamp(&u.CreatedAt, &u.UpdatedAt, add, stored.CreatedAt)
 	switch {
 	case !add && stored.Password == u.Password:
@@ -108,6 +111,16 @@ func (t *tx) putUser(u *account.User, add bool) error {
 		return err
 	}
 	return t.storeUser(u, add)
+}
+
+// unroleUser takes the role of a user away.
+func (t *tx) unroleUser(name string) error {
+	u, err := t.user(name)
+	if err != nil {
+		return err
+	}
+	u.Role = ""
+	return t.putUser(&u, false)
 }
 
 // EditUser implements account.Users.

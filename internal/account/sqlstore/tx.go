@@ -113,22 +113,50 @@ func (t *tx) Delete(kind account.Kind, name string) (bool, error) {
 
 // Names implements recordstore.Tx.
 func (t *tx) Names(kind account.Kind, p account.Page) ([]string, error) {
-	from, where, args := table(kind), "", []any{}
-	if from == "" {
-		from, where, args = "gantry_records", "kind = ? AND ", append(args, string(kind))
-	}
-	query := `SELECT name FROM {}` + from + ` WHERE ` + where + `name > ? ORDER BY name LIMIT ?`
+	from, args := listed(kind, p)
+	order := ` ORDER BY name LIMIT ? OFFSET ?`
 	if p.Desc {
-		query = `SELECT name FROM {}` + from + ` WHERE ` + where + `(? = '' OR name < ?) ORDER BY name DESC LIMIT ?`
-		args = append(args, p.After)
+		order = ` ORDER BY name DESC LIMIT ? OFFSET ?`
 	}
+	switch {
+	case p.After != "" && p.Desc:
+		from, args = from+` AND name < ?`, append(args, p.After)
+	case p.After != "":
+		from, args = from+` AND name > ?`, append(args, p.After)
+	}
+	query := `SELECT name FROM ` + from + order
 	var out []string
 	err := t.each(func(r *sql.Rows) error {
 		var n string
 		defer func() { out = append(out, n) }()
 		return r.Scan(&n)
-	}, query, append(args, p.After, p.Limit)...)
+	}, query, append(args, p.Limit, p.Offset)...)
 	return out, err
+}
+
+// Count implements recordstore.Tx.
+func (t *tx) Count(kind account.Kind, p account.Page) (n int, err error) {
+	from, args := listed(kind, p)
+	err = t.row(`SELECT count(*) FROM `+from, args...).Scan(&n)
+	return n, err
+}
+
+// listed is the table and the condition of a list, and their arguments.
+func listed(kind account.Kind, p account.Page) (from string, args []any) {
+	if in := table(kind); in != "" {
+		from = `{}` + in + ` WHERE name <> ''`
+	} else {
+		from, args = `{}gantry_records WHERE kind = ?`, append(args, string(kind))
+	}
+	if p.Of.Kind != "" {
+		from += ` AND name IN (SELECT name FROM {}gantry_refs WHERE kind = ? AND to_kind = ? AND to_name = ?)`
+		args = append(args, string(kind), string(p.Of.Kind), p.Of.Name)
+	}
+	if p.Prefix != "" {
+		from += ` AND name >= ? AND name < ?`
+		args = append(args, p.Prefix, recordstore.After(p.Prefix))
+	}
+	return from, args
 }
 
 // SetRefs implements recordstore.Tx.
