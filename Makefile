@@ -14,16 +14,20 @@ run: build
 	mkdir -p data
 	./bin/gantry serve -c data $(if $(FIRST_USER),--first-user $(FIRST_USER))
 
-# The clients that the tests drive, as command:Debian package. Nothing is done when all are there.
-CLIENTS := git:git rsync:rsync ssh-keygen:openssh-client sftp:openssh-client scp:openssh-client rclone:rclone lftp:lftp psftp:putty-tools sshfs:sshfs ssh-audit:ssh-audit fail2ban-regex:fail2ban nmap:nmap hydra:hydra tnftp:tnftp ncftpput:ncftp
+# The clients and servers that the tests drive, as command:Debian package. Nothing is done when all are there. A
+# package that brings a service does not start it.
+CLIENTS := git:git rsync:rsync ssh-keygen:openssh-client sftp:openssh-client scp:openssh-client rclone:rclone lftp:lftp psftp:putty-tools sshfs:sshfs ssh-audit:ssh-audit fail2ban-regex:fail2ban nmap:nmap hydra:hydra tnftp:tnftp ncftpput:ncftp mariadb-install-db:mariadb-server
 deps:
 	@missing=; for c in $(CLIENTS); do command -v $${c%:*} >/dev/null || missing="$$missing $${c#*:}"; done; \
 	{ /usr/bin/python3 -c 'import paramiko' || python3 -c 'import paramiko'; } >/dev/null 2>&1 || missing="$$missing python3-paramiko"; \
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing="$$missing postgresql"; \
 	[ -n "$$missing" ] || exit 0; missing=$$(printf '%s\n' $$missing | sort -u | tr '\n' ' '); \
 	fail() { echo "deps: the tests need these Debian packages, and $$1: $$missing" >&2; exit 1; }; \
 	command -v apt-get >/dev/null || fail "there is no apt-get to install them"; \
 	as=; if [ "$$(id -u)" != 0 ]; then sudo -n true 2>/dev/null || fail "neither root nor sudo may install them"; as=sudo; fi; \
 	echo "deps: installing $$missing"; log=$$(mktemp); \
+	policy=/usr/sbin/policy-rc.d; if [ -e $$policy ]; then policy=; else printf '#!/bin/sh\nexit 101\n' | $$as tee $$policy >/dev/null; $$as chmod 755 $$policy; fi; \
+	trap '[ -z "$$policy" ] || $$as rm -f $$policy' EXIT; \
 	{ $$as apt-get -q update && $$as env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends $$missing; } >$$log 2>&1 || \
 	{ tail -20 $$log >&2; rm -f $$log; fail "apt-get could not install them"; }; rm -f $$log
 

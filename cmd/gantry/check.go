@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gantryhq/gantry/internal/account/sqlstore"
 	"github.com/gantryhq/gantry/ssh"
 )
 
@@ -178,14 +179,21 @@ func checkHostKeys(_ context.Context, s *settings) (notes []string, err error) {
 
 // checkStore opens the account store, which is not made or changed.
 func checkStore(ctx context.Context, s *settings) (notes []string, err error) {
-	if s.DataProvider.Driver != "sqlite" {
+	path := s.path(s.DataProvider.Name)
+	switch d := &s.DataProvider; {
+	case d.Driver == "sqlite":
+	case d.isServer():
+		path = d.Driver + " " + d.Name
+	default:
 		return nil, nil
 	}
-	path := s.path(s.DataProvider.Name)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && !s.DataProvider.isServer() {
 		return []string{"database: " + path + " will be made"}, nil
 	}
 	store, err := s.openStore(ctx, nil, true)
+	if errors.Is(err, sqlstore.ErrEmpty) && s.DataProvider.UpdateMode == 0 {
+		return []string{"database: " + path + " is empty and will be filled"}, nil
+	}
 	if err != nil {
 		return nil, err
 	}

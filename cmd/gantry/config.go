@@ -15,6 +15,7 @@ import (
 	"github.com/gantryhq/gantry/ftp"
 	"github.com/gantryhq/gantry/httpapi"
 	"github.com/gantryhq/gantry/internal/account"
+	"github.com/gantryhq/gantry/internal/account/sqlstore"
 	"github.com/gantryhq/gantry/internal/auth"
 	"github.com/gantryhq/gantry/internal/config"
 	"github.com/gantryhq/gantry/internal/egress"
@@ -134,9 +135,26 @@ func (c Common) Validate() error {
 
 // DataProvider is the section of the account store.
 type DataProvider struct {
-	Driver          string          `json:"driver"`
-	Name            string          `json:"name"` // the file of sqlite or bolt, the dump of memory; relative to the configuration directory
-	TablesPrefix    string          `json:"sql_tables_prefix"`
+	Driver       string `json:"driver"`
+	Name         string `json:"name"` // the file of sqlite or bolt, the dump of memory; relative to the configuration directory. A server's database
+	TablesPrefix string `json:"sql_tables_prefix"`
+
+	// Of a database server.
+	Host               string `json:"host"`
+	Port               int    `json:"port"`
+	Username           string `json:"username"`
+	Password           string `json:"password"`
+	PasswordFile       string `json:"password_file"` // wins over Password
+	SSLMode            int    `json:"sslmode"`
+	RootCert           string `json:"root_cert"`
+	ClientCert         string `json:"client_cert"`
+	ClientKey          string `json:"client_key"`
+	DisableSNI         bool   `json:"disable_sni"`
+	TargetSessionAttrs string `json:"target_session_attrs"`
+	ConnectionString   string `json:"connection_string"` // replaces the keys above
+	PoolSize           int    `json:"pool_size"`
+
+	UpdateMode      int             `json:"update_mode"` // 1: only initprovider changes the schema
 	TrackQuota      int             `json:"track_quota"`
 	UsersBaseDir    string          `json:"users_base_dir"`
 	NamingRules     int             `json:"naming_rules"`
@@ -172,9 +190,20 @@ func (d DataProvider) Validate() error {
 		}
 	case "memory":
 	case "mysql", "postgresql", "cockroachdb":
-		bad("driver", "%s is not built yet; use sqlite or bolt", d.Driver)
+		if d.Name == "" && d.ConnectionString == "" {
+			bad("name", "%s needs the name of a database", d.Driver)
+		}
+		server := d.server(func(file string) string { return file })
+		if err := server.Validate(d.Driver); err != nil {
+			for _, e := range flatten(err) {
+				errs = append(errs, fmt.Errorf("data_provider.%w", e))
+			}
+		}
 	default:
-		bad("driver", "%q is unknown; use sqlite, bolt or memory", d.Driver)
+		bad("driver", "%q is unknown; use sqlite, postgresql, cockroachdb, mysql, bolt or memory", d.Driver)
+	}
+	if d.UpdateMode < 0 || d.UpdateMode > 1 {
+		bad("update_mode", "must be 0 or 1, it is %d", d.UpdateMode)
 	}
 	if d.TrackQuota < 0 || d.TrackQuota > 2 {
 		bad("track_quota", "must be 0, 1 or 2, it is %d", d.TrackQuota)
@@ -205,6 +234,20 @@ func (d DataProvider) Validate() error {
 		bad("naming_rules", "must be a sum of 1, 2 and 4, it is %d", d.NamingRules)
 	}
 	return errors.Join(errs...)
+}
+
+// isServer reports whether the driver's database is a server.
+func (d *DataProvider) isServer() bool {
+	return d.Driver == "mysql" || d.Driver == "postgresql" || d.Driver == "cockroachdb"
+}
+
+// server is the database server as its keys have it; path makes the names of files absolute.
+func (d *DataProvider) server(path func(string) string) sqlstore.Server {
+	return sqlstore.Server{
+		Host: d.Host, Port: d.Port, Database: d.Name, Username: d.Username, Password: d.Password, TLS: d.SSLMode,
+		RootCert: path(d.RootCert), ClientCert: path(d.ClientCert), ClientKey: path(d.ClientKey), DisableSNI: d.DisableSNI,
+		SessionAttrs: d.TargetSessionAttrs, ConnectionString: d.ConnectionString, PoolSize: d.PoolSize,
+	}
 }
 
 // defaultConfig has a safe value for every key.
@@ -263,6 +306,8 @@ type settings struct {
 	flags  *flags
 	report *config.Report
 	dir    string // absolute
+
+	mayUpgrade bool // the verb is there to change the schema, whatever update_mode says
 }
 
 // path gives a file of the configuration, relative ones in the configuration directory.

@@ -101,7 +101,7 @@ func TestOutOfRangeValuesNameTheirKey(t *testing.T) {
 		`{"common":{"max_per_host_connections":-1}}`:            "max_per_host_connections",
 		`{"sftpd":{"bindings":[{"port":70000}]}}`:               "sftpd.bindings[0].port",
 		`{"sftpd":{"ciphers":["rot13"]}}`:                       "sftpd.ciphers",
-		`{"data_provider":{"driver":"mysql"}}`:                  "data_provider.driver",
+		`{"data_provider":{"driver":"mysql"}}`:                  "data_provider.host",
 		`{"data_provider":{"driver":"paper"}}`:                  "data_provider.driver",
 		`{"common":{"server_version":"long"}}`:                  "common.server_version",
 		`{"common":{"idle_timeout":"soon"}}`:                    "common.idle_timeout",

@@ -90,7 +90,7 @@ func (a *app) initProviderCmd() *cobra.Command {
 			if err := f.validate(); err != nil {
 				return err
 			}
-			return a.withStore(cmd, &f.flags, func(ctx context.Context, store account.Store) error {
+			return a.withUpgradedStore(cmd, &f.flags, func(ctx context.Context, store account.Store) error {
 				if f.dump == "" {
 					return nil
 				}
@@ -111,11 +111,25 @@ func (a *app) initProviderCmd() *cobra.Command {
 }
 
 // withStore loads the configuration, opens the store and calls do with it.
-func (a *app) withStore(cmd *cobra.Command, f *flags, do func(context.Context, account.Store) error) (err error) {
+func (a *app) withStore(cmd *cobra.Command, f *flags, do func(context.Context, account.Store) error) error {
 	s, err := a.load(f, cmd.Flags())
 	if err != nil {
 		return err
 	}
+	return a.storeOf(cmd, s, do)
+}
+
+// withUpgradedStore is withStore that brings the schema up to date, whatever update_mode says.
+func (a *app) withUpgradedStore(cmd *cobra.Command, f *flags, do func(context.Context, account.Store) error) error {
+	s, err := a.load(f, cmd.Flags())
+	if err != nil {
+		return err
+	}
+	s.mayUpgrade = true
+	return a.storeOf(cmd, s, do)
+}
+
+func (a *app) storeOf(cmd *cobra.Command, s *settings, do func(context.Context, account.Store) error) (err error) {
 	a.tellWarnings(s)
 	if s.DataProvider.Driver == "memory" {
 		return errors.New("data_provider.driver: memory keeps nothing after the server, so this verb has nothing to work on")

@@ -184,7 +184,10 @@ func (s *settings) openStore(ctx context.Context, hasher *auth.Hasher, readOnly 
 	case "bolt":
 		store, err = kvstore.Open(ctx, path, readOnly, cfg)
 	default:
-		store, err = sqlstore.Open(ctx, s.sqlConfig(rules, readOnly))
+		var cfg sqlstore.Config
+		if cfg, err = s.sqlConfig(rules, readOnly); err == nil {
+			store, err = sqlstore.Open(ctx, cfg)
+		}
 	}
 	if err != nil {
 		return nil, err // not a nil *Store in an interface
@@ -192,9 +195,24 @@ func (s *settings) openStore(ctx context.Context, hasher *auth.Hasher, readOnly 
 	return store, nil
 }
 
-// sqlConfig names the SQLite database.
-func (s *settings) sqlConfig(rules account.Rules, readOnly bool) sqlstore.Config {
-	return sqlstore.Config{Path: s.path(s.DataProvider.Name), Prefix: s.DataProvider.TablesPrefix, Rules: rules, ReadOnly: readOnly}
+// sqlConfig names the SQL database.
+func (s *settings) sqlConfig(rules account.Rules, readOnly bool) (sqlstore.Config, error) {
+	d := &s.DataProvider
+	c := sqlstore.Config{Driver: d.Driver, Path: s.path(d.Name), Prefix: d.TablesPrefix, Rules: rules, ReadOnly: readOnly, KeepSchema: d.UpdateMode == 1 && !s.mayUpgrade}
+	if !d.isServer() {
+		return c, nil
+	}
+	c.Server = d.server(s.path)
+	if d.PasswordFile != "" {
+		b, err := os.ReadFile(s.path(d.PasswordFile))
+		if err != nil {
+			return c, fmt.Errorf("data_provider.password_file: %w", err)
+		}
+		if c.Server.Password = strings.TrimSpace(string(b)); c.Server.Password == "" {
+			return c, fmt.Errorf("data_provider.password_file: %s is empty; put the password there, or take the key out of the configuration", d.PasswordFile)
+		}
+	}
+	return c, nil
 }
 
 // fillMemory makes the memory driver's store what the dump that data_provider.name names holds.

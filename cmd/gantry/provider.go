@@ -22,8 +22,8 @@ func (a *app) revertProviderCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revertprovider --to-version N",
 		Short: "Take the database back to an older form",
-		Long: "revertprovider changes the database's schema for an older Gantry, after a backup beside it. The records stay; what\n" +
-			"the older form has no place for is lost. Stop the server first. Exit code 0: the database has version N.",
+		Long: "revertprovider changes the database's schema for an older Gantry, after a backup beside it (of a server's database\n" +
+			"make one yourself). The records stay; what the older form has no place for is lost. Stop the server first. Exit code 0: the database has version N.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := a.load(f, cmd.Flags())
@@ -33,8 +33,12 @@ func (a *app) revertProviderCmd() *cobra.Command {
 			a.tellWarnings(s)
 			from := 1
 			switch d := s.DataProvider.Driver; d {
-			case "sqlite":
-				if from, err = sqlstore.Revert(cmd.Context(), s.sqlConfig(account.Rules{}, false), to); err != nil {
+			case "sqlite", "postgresql", "cockroachdb", "mysql":
+				cfg, err := s.sqlConfig(account.Rules{}, false)
+				if err != nil {
+					return err
+				}
+				if from, err = sqlstore.Revert(cmd.Context(), cfg, to); err != nil {
 					return err
 				}
 			case "bolt":

@@ -67,6 +67,11 @@ func (e *engine) Write(ctx context.Context, f func(recordstore.Tx) error) error 
 	})
 }
 
+// WriteRows implements recordstore.Engine.
+func (e *engine) WriteRows(ctx context.Context, f func(recordstore.Tx) error) error {
+	return e.Write(ctx, f)
+}
+
 // Ping implements recordstore.Engine.
 func (e *engine) Ping(ctx context.Context) error {
 	return e.Read(ctx, func(recordstore.Tx) error { return nil })

@@ -1,8 +1,10 @@
 package recordstore
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/gantryhq/gantry/internal/account"
 )
@@ -20,7 +22,10 @@ func (s *Store) Usage(ctx context.Context, key account.CounterKey) (account.Usag
 
 // Settle implements account.Counters. An account that has gone is passed over.
 func (s *Store) Settle(ctx context.Context, deltas []account.Delta) error {
-	return s.write(ctx, func(t *tx) error {
+	deltas = slices.SortedFunc(slices.Values(deltas), func(a, b account.Delta) int { // so that two do not wait for each other
+		return cmp.Or(cmp.Compare(a.Key.Kind, b.Key.Kind), cmp.Compare(a.Key.Name, b.Key.Name))
+	})
+	return s.count(ctx, func(t *tx) error {
 		now := t.now()
 		for _, d := range deltas {
 			if err := t.Add(d, now); err != nil {
@@ -33,7 +38,7 @@ func (s *Store) Settle(ctx context.Context, deltas []account.Delta) error {
 
 // SetUsage implements account.Counters.
 func (s *Store) SetUsage(ctx context.Context, key account.CounterKey, files int, bytes int64) error {
-	return s.write(ctx, func(t *tx) error {
+	return s.count(ctx, func(t *tx) error {
 		ok, err := t.SetUsage(key, Counters{Files: files, Bytes: bytes, QuotaUpdate: t.now()})
 		switch {
 		case err != nil:
@@ -47,13 +52,13 @@ func (s *Store) SetUsage(ctx context.Context, key account.CounterKey, files int,
 
 // SetLastLogin implements account.Counters.
 func (s *Store) SetLastLogin(ctx context.Context, user string, ms int64) error {
-	return s.write(ctx, func(t *tx) error { return t.SetLastLogin(user, ms) })
+	return s.count(ctx, func(t *tx) error { return t.SetLastLogin(user, ms) })
 }
 
 // UseStep implements account.Steps.
 func (s *Store) UseStep(ctx context.Context, user string, step int64) (fresh bool, err error) {
 	user = s.cfg.Rules.Name(user)
-	err = s.write(ctx, func(t *tx) error {
+	err = s.count(ctx, func(t *tx) error {
 		var ok bool
 		if fresh, ok, err = t.UseStep(user, step); err == nil && !ok {
 			err = notFound(account.KindUser, user)
@@ -65,7 +70,7 @@ func (s *Store) UseStep(ctx context.Context, user string, step int64) (fresh boo
 
 // MarkDirty implements account.Counters.
 func (s *Store) MarkDirty(ctx context.Context, node string, keys []account.CounterKey) error {
-	return s.write(ctx, func(t *tx) error {
+	return s.count(ctx, func(t *tx) error {
 		for _, k := range keys {
 			if err := t.Mark(node, k); err != nil {
 				return fmt.Errorf("mark %s %q: %w", k.Kind, k.Name, err)
@@ -77,7 +82,7 @@ func (s *Store) MarkDirty(ctx context.Context, node string, keys []account.Count
 
 // ClearDirty implements account.Counters.
 func (s *Store) ClearDirty(ctx context.Context, node string, keys []account.CounterKey) error {
-	return s.write(ctx, func(t *tx) error {
+	return s.count(ctx, func(t *tx) error {
 		for _, k := range keys {
 			if err := t.Unmark(node, k); err != nil {
 				return fmt.Errorf("clear %s %q: %w", k.Kind, k.Name, err)

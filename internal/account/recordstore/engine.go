@@ -57,7 +57,11 @@ type Engine interface {
 	// Read gives f one state of the database.
 	Read(ctx context.Context, f func(Tx) error) error
 	// Write does all of f or, if it gives an error, nothing.
+	// f may be run again when it was undone, and finds nobody else writing records.
 	Write(ctx context.Context, f func(Tx) error) error
+	// WriteRows is Write for f whose every call changes rows by what is in them alone, without a look before: counters
+	// and marks. Others may write meanwhile.
+	WriteRows(ctx context.Context, f func(Tx) error) error
 	Ping(ctx context.Context) error
 	Close() error
 }

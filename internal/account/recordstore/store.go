@@ -53,6 +53,11 @@ func (s *Store) write(ctx context.Context, f func(t *tx) error) error {
 	return s.e.Write(ctx, func(t Tx) error { return f(&tx{t, s}) })
 }
 
+// count writes counters and marks.
+func (s *Store) count(ctx context.Context, f func(t *tx) error) error {
+	return s.e.WriteRows(ctx, func(t Tx) error { return f(&tx{t, s}) })
+}
+
 // one reads a value in a transaction of its own.
 func one[T any](ctx context.Context, s *Store, get func(t *tx) (T, error)) (out T, err error) {
 	err = s.read(ctx, func(t *tx) (err error) {

@@ -45,7 +45,7 @@ func versionOf(t *testing.T, path string) int {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	v, err := e.version(t.Context())
+	v, err := e.version(t.Context(), e.r)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,9 +1,12 @@
-// Package sqlstore keeps account records in SQLite: one JSON document for each record, with its key,
-// counters and references in columns of their own.
+// Package sqlstore keeps account records in a SQL database: one JSON document for each record, with its key,
+// counters and references in columns of their own. SQLite, PostgreSQL, CockroachDB and MySQL or MariaDB differ by a
+// dialect.
 //
-// One connection writes (BEGIN IMMEDIATE), a few read; the journal is a WAL, so that readers never wait
-// and other processes (gantry load, gantry dump) may work on the same file. Only parameterised statements
-// carry values (SQL-1); the table prefix is checked at Open.
+// Of a SQLite file one connection writes (BEGIN IMMEDIATE), a few read; the journal is a WAL, so that readers never
+// wait and other processes (gantry load, gantry dump) may work on the same file. On a server a writer of records locks
+// one row, so that records are written one after the other there too, whichever node writes: what was looked up before
+// a write still holds. What only counts (WriteRows) takes no such lock. A transaction that the server undid because of
+// another one is run again. Only parameterised statements carry values (SQL-1); the table prefix is checked at Open.
 package sqlstore
 
 import (
@@ -16,6 +19,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gantryhq/gantry/internal/account"
@@ -24,20 +29,34 @@ import (
 
 // Config says which database to open.
 type Config struct {
-	Path     string // of the file
-	Prefix   string // of the tables' names: letters, digits and _
-	Node     string // names this process in change rows
-	ReadOnly bool   // open an existing database and change nothing
-	Rules    account.Rules
-	Now      func() time.Time // nil means time.Now
+	Driver string // sqlite (or empty), postgresql, cockroachdb or mysql
+	Path   string // of SQLite's file
+	Server Server // of the others
+
+	Prefix     string // of the tables' names: letters, digits and _
+	Node       string // names this process in change rows
+	ReadOnly   bool   // open an existing database and change nothing
+	KeepSchema bool   // refuse a schema that is not current
+	Rules      account.Rules
+	Now        func() time.Time // nil means time.Now
 
 	afterStep func(version int) // tests end the process here
 }
 
 // engine implements recordstore.Engine.
 type engine struct {
-	cfg  Config
-	w, r *sql.DB
+	cfg     Config
+	d       *dialect
+	w, r    *sql.DB  // one and the same for a server
+	queries sync.Map // from a statement to its form in the dialect
+	asked   atomic.Int64
+}
+
+// queryer is a transaction, a connection or a pool.
+type queryer interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
 var prefixRE = regexp.MustCompile(`^[A-Za-z0-9_]*$`)
@@ -51,7 +70,7 @@ func Open(ctx context.Context, cfg Config) (*recordstore.Store, error) {
 	}
 	if err := e.migrate(ctx); err != nil {
 		e.Close()
-		return nil, fmt.Errorf("sqlstore: %s: %w", cfg.Path, err)
+		return nil, fmt.Errorf("sqlstore: %s: %w", e.where(), err)
 	}
 	return recordstore.New(e, recordstore.Config{Rules: cfg.Rules, Node: cfg.Node, Now: cfg.Now}), nil
 }
@@ -65,10 +84,46 @@ func openEngine(ctx context.Context, cfg Config) (*engine, error) {
 		cfg.Now = time.Now
 	}
 	e := &engine{cfg: cfg}
-	if err := e.openFile(ctx); err != nil {
-		return nil, err
+	switch cfg.Driver {
+	case "", "sqlite":
+		e.d = sqliteDialect()
+		if err := e.openFile(ctx); err != nil {
+			return nil, err
+		}
+		return e, nil
+	case "postgresql":
+		e.d = postgresDialect()
+	case "cockroachdb":
+		e.d = cockroachDialect()
+	case "mysql":
+		e.d = mysqlDialect()
+	default:
+		return nil, fmt.Errorf("sqlstore: there is no driver %q", cfg.Driver)
+	}
+	db, err := cfg.Server.open(e.d)
+	if err != nil {
+		return nil, fmt.Errorf("sqlstore: %s: %w", e.where(), err)
+	}
+	e.w, e.r = db, db
+	if err := e.checkServerOwner(ctx); err != nil {
+		db.Close()
+		return nil, fmt.Errorf("sqlstore: %s: %w", e.where(), err)
 	}
 	return e, nil
+}
+
+// where names the database for people, without what is secret.
+func (e *engine) where() string {
+	s := &e.cfg.Server
+	switch {
+	case !e.d.server:
+		return e.cfg.Path
+	case s.ConnectionString != "":
+		return e.d.name + " by data_provider.connection_string"
+	case s.Port != 0:
+		return fmt.Sprintf("%s %q at %s port %d", e.d.name, s.Database, s.Host, s.Port)
+	}
+	return fmt.Sprintf("%s %q at %s", e.d.name, s.Database, s.Host)
 }
 
 func (e *engine) openFile(ctx context.Context) error {
@@ -134,10 +189,18 @@ func (e *engine) Ping(ctx context.Context) error {
 }
 
 // Close implements recordstore.Engine.
-func (e *engine) Close() error { return errors.Join(e.r.Close(), e.w.Close()) }
+func (e *engine) Close() error {
+	if e.r == e.w {
+		return e.w.Close()
+	}
+	return errors.Join(e.r.Close(), e.w.Close())
+}
 
-// Compact rewrites the file without what was removed.
+// Compact rewrites a file without what was removed.
 func (e *engine) Compact(ctx context.Context) error {
+	if e.d.server {
+		return nil
+	}
 	if _, err := e.w.ExecContext(ctx, "VACUUM"); err != nil {
 		return fmt.Errorf("sqlstore: %w", err)
 	}
@@ -145,35 +208,72 @@ func (e *engine) Compact(ctx context.Context) error {
 	return err
 }
 
+// Queries is how many transactions were begun, for tests and metrics.
+func (e *engine) Queries() int64 { return e.asked.Load() }
+
 // Read implements recordstore.Engine.
 func (e *engine) Read(ctx context.Context, f func(recordstore.Tx) error) error {
-	t, err := e.r.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
-	if err != nil {
-		return fmt.Errorf("sqlstore: begin: %w", err)
-	}
-	defer t.Rollback()
-	return f(&tx{ctx, t, e})
+	return again(ctx, func() error {
+		e.asked.Add(1)
+		opts := &sql.TxOptions{ReadOnly: true}
+		if e.d.loose {
+			opts.Isolation = sql.LevelRepeatableRead
+		}
+		t, err := e.r.BeginTx(ctx, opts)
+		if err != nil {
+			return fmt.Errorf("sqlstore: begin: %w", err)
+		}
+		defer t.Rollback()
+		return f(&tx{ctx: ctx, queryer: t, e: e})
+	})
 }
 
-// Write implements recordstore.Engine.
+// Write implements recordstore.Engine: one writer of records at a time, on all nodes.
 func (e *engine) Write(ctx context.Context, f func(recordstore.Tx) error) error {
+	return e.write(ctx, func(t *tx) error {
+		if e.d.server {
+			var name string
+			if err := t.row(`SELECT name FROM {}gantry_lock WHERE name = 'records'{lock}`).Scan(&name); err != nil {
+				return fmt.Errorf("sqlstore: lock: %w", err)
+			}
+		}
+		return f(t)
+	})
+}
+
+// WriteRows implements recordstore.Engine.
+func (e *engine) WriteRows(ctx context.Context, f func(recordstore.Tx) error) error {
 	return e.write(ctx, func(t *tx) error { return f(t) })
 }
 
 func (e *engine) write(ctx context.Context, f func(*tx) error) error {
-	t, err := e.w.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("sqlstore: begin: %w", err)
-	}
-	if err := f(&tx{ctx, t, e}); err != nil {
-		t.Rollback()
-		return err
-	}
-	if err := t.Commit(); err != nil {
-		return fmt.Errorf("sqlstore: commit: %w", err)
-	}
-	return nil
+	return again(ctx, func() error {
+		e.asked.Add(1)
+		var opts *sql.TxOptions
+		if e.d.loose {
+			opts = &sql.TxOptions{Isolation: sql.LevelReadCommitted}
+		}
+		t, err := e.w.BeginTx(ctx, opts)
+		if err != nil {
+			return fmt.Errorf("sqlstore: begin: %w", err)
+		}
+		if err := f(&tx{ctx: ctx, queryer: t, e: e}); err != nil {
+			t.Rollback()
+			return err
+		}
+		if err := t.Commit(); err != nil {
+			return fmt.Errorf("sqlstore: commit: %w", err)
+		}
+		return nil
+	})
 }
 
-// q puts the table prefix in place of "{}".
-func (e *engine) q(query string) string { return strings.ReplaceAll(query, "{}", e.cfg.Prefix) }
+// q gives a statement in the database's dialect.
+func (e *engine) q(query string) string {
+	if q, ok := e.queries.Load(query); ok {
+		return q.(string)
+	}
+	q := e.d.query(query, e.cfg.Prefix)
+	e.queries.Store(query, q) // statements are constants, so they are few
+	return q
+}

@@ -9,10 +9,11 @@ import (
 	"github.com/gantryhq/gantry/internal/account/recordstore"
 )
 
-// tx is one transaction. It implements recordstore.Tx.
+// tx is one transaction. It implements recordstore.Tx. Its statements go through exec, row and each, in the form that
+// dialect describes; what a role needs more than once, such as a tail of an upsert, comes from t.e.d.
 type tx struct {
 	ctx context.Context // of the transaction, which this is
-	*sql.Tx
+	queryer
 	e *engine
 }
 
@@ -22,6 +23,19 @@ func (t *tx) exec(query string, args ...any) (int64, error) {
 		return 0, err
 	}
 	return res.RowsAffected()
+}
+
+// insert gives the number that the database gave the new row in column.
+func (t *tx) insert(query, column string, args ...any) (n int64, err error) {
+	if t.e.d.dollar {
+		err = t.row(query+" RETURNING "+column, args...).Scan(&n)
+		return n, err
+	}
+	res, err := t.ExecContext(t.ctx, t.e.q(query), args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.LastInsertId()
 }
 
 func (t *tx) row(query string, args ...any) *sql.Row {
@@ -83,9 +97,9 @@ func (t *tx) Put(kind account.Kind, name string, doc []byte) error {
 	const id = `(SELECT coalesce(max(seq), 0) + 1 FROM {}gantry_changes)`
 	var err error
 	if in := table(kind); in != "" {
-		_, err = t.exec(`INSERT INTO {}`+in+` (name, version, doc, id) VALUES (?, 1, ?, `+id+`) ON CONFLICT (name) DO UPDATE SET version = version + 1, doc = excluded.doc`, name, string(doc))
+		_, err = t.exec(`INSERT INTO {}`+in+` (name, version, doc, id) VALUES (?, 1, ?, `+id+`) `+t.e.d.upsert("name", "version = {}"+in+".version + 1", "doc"), name, string(doc))
 	} else {
-		_, err = t.exec(`INSERT INTO {}gantry_records (kind, name, doc, id) VALUES (?, ?, ?, `+id+`) ON CONFLICT (kind, name) DO UPDATE SET doc = excluded.doc`, string(kind), name, string(doc))
+		_, err = t.exec(`INSERT INTO {}gantry_records (kind, name, doc, id) VALUES (?, ?, ?, `+id+`) `+t.e.d.upsert("kind, name", "doc"), string(kind), name, string(doc))
 	}
 	return err
 }
@@ -165,7 +179,7 @@ func (t *tx) SetRefs(kind account.Kind, name string, to []account.Ref) error {
 		return err
 	}
 	for _, r := range to {
-		if _, err := t.exec(`INSERT OR IGNORE INTO {}gantry_refs VALUES (?, ?, ?, ?)`, string(kind), name, string(r.Kind), r.Name); err != nil {
+		if _, err := t.exec(`INSERT INTO {}gantry_refs (kind, name, to_kind, to_name) VALUES (?, ?, ?, ?)`+t.e.d.ignore("kind"), string(kind), name, string(r.Kind), r.Name); err != nil {
 			return err
 		}
 	}
@@ -186,10 +200,10 @@ func (t *tx) Referrers(kind account.Kind, name string) (out []account.Ref, err e
 func (t *tx) Add(d account.Delta, now int64) error {
 	var err error
 	if d.Key.Kind == account.KindFolder {
-		_, err = t.exec(`UPDATE {}gantry_folders SET used_files = max(0, used_files + ?), used_bytes = max(0, used_bytes + ?), quota_update = ? WHERE name = ?`, d.Files, d.Bytes, now, d.Key.Name)
+		_, err = t.exec(`UPDATE {}gantry_folders SET used_files = {greatest}(0, used_files + ?), used_bytes = {greatest}(0, used_bytes + ?), quota_update = ? WHERE name = ?`, d.Files, d.Bytes, now, d.Key.Name)
 	} else {
-		_, err = t.exec(`UPDATE {}gantry_users SET used_files = max(0, used_files + ?), used_bytes = max(0, used_bytes + ?),
-			uploaded = max(0, uploaded + ?), downloaded = max(0, downloaded + ?), quota_update = ? WHERE name = ?`, d.Files, d.Bytes, d.Uploaded, d.Downloaded, now, d.Key.Name)
+		_, err = t.exec(`UPDATE {}gantry_users SET used_files = {greatest}(0, used_files + ?), used_bytes = {greatest}(0, used_bytes + ?),
+			uploaded = {greatest}(0, uploaded + ?), downloaded = {greatest}(0, downloaded + ?), quota_update = ? WHERE name = ?`, d.Files, d.Bytes, d.Uploaded, d.Downloaded, now, d.Key.Name)
 	}
 	return err
 }
@@ -218,7 +232,7 @@ func (t *tx) UseStep(user string, step int64) (fresh, ok bool, err error) {
 
 // Mark implements recordstore.Tx.
 func (t *tx) Mark(node string, k account.CounterKey) error {
-	_, err := t.exec(`INSERT OR IGNORE INTO {}gantry_dirty VALUES (?, ?, ?)`, node, string(k.Kind), k.Name)
+	_, err := t.exec(`INSERT INTO {}gantry_dirty (node, kind, name) VALUES (?, ?, ?)`+t.e.d.ignore("kind"), node, string(k.Kind), k.Name)
 	return err
 }
 
@@ -240,11 +254,8 @@ func (t *tx) Marked(node string) (out []account.CounterKey, err error) {
 
 // Changed implements recordstore.Tx, and keeps the table short.
 func (t *tx) Changed(kind account.Kind, name, node string) error {
-	res, err := t.ExecContext(t.ctx, t.e.q(`INSERT INTO {}gantry_changes (kind, name, node) VALUES (?, ?, ?)`), string(kind), name, node)
-	if err != nil {
-		return err
-	}
-	if seq, _ := res.LastInsertId(); seq%1024 == 0 {
+	seq, err := t.insert(`INSERT INTO {}gantry_changes (kind, name, node) VALUES (?, ?, ?)`, "seq", string(kind), name, node)
+	if err == nil && seq%1024 == 0 {
 		_, err = t.exec(`DELETE FROM {}gantry_changes WHERE seq < ?`, seq-recordstore.KeptChanges)
 	}
 	return err
