@@ -10,20 +10,25 @@ import (
 
 // etag is the entity tag of what info describes, in quotes: the storage's, or one made of time, size and file number.
 func (r *request) etag(info vfs.FileInfo) string {
-	if info.ETag != "" && !strings.ContainsAny(info.ETag, "\"\r\n") {
-		return `"` + info.ETag + `"`
-	}
 	var room [64]byte
-	b := append(room[:0], '"')
-	b = strconv.AppendInt(b, info.ModTime.UnixNano(), 36)
-	b = append(b, '-')
-	b = strconv.AppendInt(b, info.Size, 36)
-	if info.Ino != 0 {
-		// A file that replaces another in the same tick of the clock is another one all the same.
+	return string(appendETag(room[:0], &info))
+}
+
+func appendETag(b []byte, info *vfs.FileInfo) []byte {
+	b = append(b, '"')
+	if info.ETag != "" && !strings.ContainsAny(info.ETag, "\"\r\n") {
+		b = append(b, info.ETag...)
+	} else {
+		b = strconv.AppendInt(b, info.ModTime.UnixNano(), 36)
 		b = append(b, '-')
-		b = strconv.AppendUint(b, info.Ino, 36)
+		b = strconv.AppendInt(b, info.Size, 36)
+		if info.Ino != 0 {
+			// A file that replaces another in the same tick of the clock is another one all the same.
+			b = append(b, '-')
+			b = strconv.AppendUint(b, info.Ino, 36)
+		}
 	}
-	return string(append(b, '"'))
+	return append(b, '"')
 }
 
 // httpTime is t as a header field has it (RFC 9110 5.6.7).

@@ -99,7 +99,7 @@ func newWalk(s *Server, r *request, w *response, f *find) *walk {
 	k := walks.Get().(*walk)
 	k.r, k.w = r, w
 	k.p.ctx, k.p.s, k.p.find, k.p.prefix = r.ctx, r.s, f, r.prefix
-	k.p.etag, k.p.mime = r.etag, s.contentType
+	k.p.mime = s.contentType
 	k.p.brief = strings.EqualFold(r.header("Brief"), "t") || strings.Contains(r.header("Prefer"), "return=minimal")
 	return k
 }
@@ -109,7 +109,7 @@ func (k *walk) release() {
 	if cap(k.p.b) > 4*flushAt {
 		return
 	}
-	*k = walk{href: k.href[:0], p: propWriter{b: k.p.b[:0], missing: k.p.missing[:0], lastDate: k.p.lastDate[:0]}}
+	*k = walk{href: k.href[:0], p: propWriter{b: k.p.b[:0], missing: k.p.missing[:0], tag: k.p.tag[:0], lastDate: k.p.lastDate[:0]}}
 	walks.Put(k)
 }
 

@@ -39,7 +39,6 @@ const (
 type propWriter struct {
 	ctx  context.Context
 	s    *session.Session
-	etag func(vfs.FileInfo) string
 	mime func(vfs.FileInfo) string
 	find *find
 	// brief leaves out what a resource does not have (RFC 8144 2.1).
@@ -48,6 +47,7 @@ type propWriter struct {
 
 	b       []byte
 	missing []propRef
+	tag     []byte
 
 	second   int64 // lastDate is the date of this second
 	lastDate []byte
@@ -221,9 +221,8 @@ func (w *propWriter) live(p liveProp, e *entry) bool {
 			b = appendXMLText(b, w.mime(*i))
 		}
 	case propETag:
-		tag := w.etag(*i)
-		ok = tag != ""
-		b = appendXMLText(b, tag)
+		w.tag = appendETag(w.tag[:0], i)
+		b = appendXMLText(b, w.tag)
 	case propLastModified, propWin32Modified:
 		ok = !i.ModTime.IsZero()
 		b = w.appendDate(b, i.ModTime)
@@ -235,10 +234,12 @@ func (w *propWriter) live(p liveProp, e *entry) bool {
 		b = append(b, "<D:lockentry><D:lockscope><D:exclusive/></D:lockscope><D:locktype><D:write/></D:locktype></D:lockentry>"+
 			"<D:lockentry><D:lockscope><D:shared/></D:lockscope><D:locktype><D:write/></D:locktype></D:lockentry>"...)
 	case propLockDiscovery:
-		list, err := w.s.Locks(w.ctx, e.at())
-		ok = err == nil
-		for i := range list {
-			b = appendLock(b, w.prefix, &list[i])
+		if w.s.AnyLocks() {
+			list, err := w.s.Locks(w.ctx, e.at())
+			ok = err == nil
+			for i := range list {
+				b = appendLock(b, w.prefix, &list[i])
+			}
 		}
 	case propQuotaAvailable, propQuotaUsed:
 		if ok = i.IsDir(); ok {

@@ -10,10 +10,22 @@ func appendXMLText[T string | []byte](b []byte, s T) []byte { return appendXML(b
 // appendXMLAttr writes the value of an attribute within double quotes.
 func appendXMLAttr[T string | []byte](b []byte, s T) []byte { return appendXML(b, s, true) }
 
+// xmlPlain are the bytes that stand for themselves in text and in attributes. Read-only.
+var xmlPlain = func() (t [256]bool) {
+	for c := ' '; c < utf8.RuneSelf; c++ {
+		t[c] = c != '&' && c != '<' && c != '>' && c != '"'
+	}
+	return t
+}()
+
 func appendXML[T string | []byte](b []byte, s T, attr bool) []byte {
 	from := 0
 	for i := 0; i < len(s); {
 		c := s[i]
+		if xmlPlain[c] {
+			i++
+			continue
+		}
 		var esc string
 		n := 1
 		switch {

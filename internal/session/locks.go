@@ -263,6 +263,9 @@ func (x *Session) ownLock(p vfs.Path, token string) (*view, *place, *account.Loc
 	return v, &pl, l, nil
 }
 
+// AnyLocks reports whether there are locks at all, of anybody: without, a listing need not ask for each entry.
+func (x *Session) AnyLocks() bool { return x.srv.locks.n.Load() > 0 }
+
 // Locks are those that cover p: its own, and the infinite ones that begin above. Whoever may list there sees them.
 func (x *Session) Locks(ctx context.Context, p vfs.Path) ([]Lock, error) {
 	if x.srv.locks.n.Load() == 0 {
