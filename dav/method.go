@@ -17,6 +17,8 @@ const (
 	bulk
 	// noBody says that a body is refused with 415.
 	noBody
+	// long says that it may take any time: it ends with the connection.
+	long
 )
 
 // maxBody bounds the body of a method without bulk, in bytes (DAV-1).
@@ -33,11 +35,15 @@ type method struct {
 func methodTable() map[string]method {
 	return map[string]method{
 		"OPTIONS":   {run: (*Server).options, needs: anyone, rfc: "9110 9.3.7"},
-		"PROPFIND":  {run: (*Server).propfind, rfc: "4918 9.1"},
+		"GET":       {run: (*Server).get, needs: long, rfc: "9110 9.3.1"},
+		"HEAD":      {run: (*Server).get, rfc: "9110 9.3.2"},
+		"PUT":       {run: (*Server).put, needs: writes | bulk, rfc: "4918 9.7"},
+		"DELETE":    {run: (*Server).delete, needs: writes | long, rfc: "4918 9.6"},
+		"PROPFIND":  {run: (*Server).propfind, needs: long, rfc: "4918 9.1"},
 		"PROPPATCH": {run: (*Server).proppatch, needs: writes, rfc: "4918 9.2"},
 		"MKCOL":     {run: (*Server).mkcol, needs: writes, rfc: "4918 9.3"},
-		"COPY":      {run: (*Server).copy, needs: writes, rfc: "4918 9.8"},
-		"MOVE":      {run: (*Server).move, needs: writes, rfc: "4918 9.9"},
+		"COPY":      {run: (*Server).copy, needs: writes | long, rfc: "4918 9.8"},
+		"MOVE":      {run: (*Server).move, needs: writes | long, rfc: "4918 9.9"},
 		"LOCK":      {run: (*Server).lock, needs: writes, rfc: "4918 9.10"},
 		"UNLOCK":    {run: (*Server).unlock, needs: writes, rfc: "4918 9.11"},
 	}

@@ -74,12 +74,12 @@ func (b *bench) do(method, target, body string, headers ...string) answer {
 		ctx: ctx, s: b.s, method: method, path: p, slash: slash, prefix: b.prefix, scheme: "http", host: "h",
 		body: strings.NewReader(body), length: int64(len(body)), fields: f,
 	}
-	w := &response{r: r}
+	w := newResponse(b.srv, nil, r)
 	err = r.submit()
 	if err == nil {
 		err = b.srv.methods[method].run(b.srv, r, w)
 	}
-	a := answer{code: w.code, head: map[string]string{}, body: string(w.body.B), err: err}
+	a := answer{code: w.code, head: map[string]string{}, body: string(w.held()), err: err}
 	for _, h := range w.names {
 		a.head[h.name] = h.value
 	}

@@ -18,17 +18,17 @@ func benchPropfind(b *testing.B, depth string, children int, body string) {
 	}
 	p, _, _ := parsePath("/d", "")
 	r := &request{ctx: context.Background(), s: h.s, method: "PROPFIND", path: p, host: "h", length: int64(len(body)), fields: fieldMap{"Depth": depth}}
-	w := &response{r: r}
+	w := newResponse(h.srv, nil, r)
 	b.ReportAllocs()
 	for b.Loop() {
 		r.body = strings.NewReader(body)
 		w.code, w.names = 0, w.names[:0]
-		w.body.Reset()
+		w.drop()
 		if err := h.srv.propfind(r, w); err != nil {
 			b.Fatal(err)
 		}
 	}
-	b.SetBytes(int64(w.body.Len()))
+	b.SetBytes(int64(len(w.held())))
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(children+1), "ns/entry")
 }
 

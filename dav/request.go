@@ -26,6 +26,7 @@ type request struct {
 	body         io.Reader      // never nil; has deadlines; 100 Continue goes out at the first Read
 	length       int64          // of the body in bytes; -1: chunked
 
+	row    method
 	fields fields
 	old    bool // HTTP/1.0
 	// closes: the client wants the connection to end after the answer.

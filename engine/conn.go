@@ -51,6 +51,10 @@ type Handler interface {
 	Closed(c *Conn, err error)
 }
 
+// Ender is a Handler that wants to know of the end of its connection at once, while its Work or its lifted function runs
+// still. Ended is called once, before Closed; it must not block, nor call the connection.
+type Ender interface{ Ended(err error) }
+
 // Verdict says what becomes of a connection after a callback. The zero value keeps it as it is.
 type Verdict struct {
 	kind verdict
@@ -569,6 +573,9 @@ func (c *Conn) ends(err error) {
 		c.cancel(err)
 	}
 	c.pmu.Unlock()
+	if h, ok := c.h.(Ender); ok {
+		h.Ended(err)
+	}
 	if c.seat != nil {
 		c.seat.end()
 		c.seat = nil

@@ -127,6 +127,9 @@ func (s *Stream) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// Rest gives back what the stream borrows while bytes move. It may go on after it.
+func (s *Stream) Rest() { s.giveBack() }
+
 // giveBack ends the loan of the gathering buffer.
 func (s *Stream) giveBack() {
 	if s.buf != nil {

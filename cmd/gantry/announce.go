@@ -20,6 +20,9 @@ func (n *node) announce(w io.Writer) {
 	for _, d := range n.ftpDoors {
 		fmt.Fprintf(w, "  FTP       %s\n", d.Addr())
 	}
+	for _, d := range n.davDoors {
+		fmt.Fprintf(w, "  WebDAV    %s\n", d.Addr())
+	}
 	for _, d := range n.httpDoors {
 		fmt.Fprintf(w, "  HTTP      %s\n", d.Addr())
 	}
@@ -67,6 +70,13 @@ func (n *node) connect() string {
 	var at net.Addr
 	if len(n.listeners) > 0 {
 		at = n.listeners[0].Addr()
+	} else if len(n.ftpDoors) == 0 && len(n.davDoors) > 0 {
+		b := n.s.WebDAVD.Bindings[n.davDoors[0].index]
+		scheme := "http"
+		if b.EnableHTTPS {
+			scheme = "https"
+		}
+		at, format = n.davDoors[0].Addr(), "rclone lsl --webdav-url "+scheme+"://%[2]s:%[1]s"+b.Prefix+"/ --webdav-user %[3]s --webdav-pass \"$(rclone obscure PASSWORD)\" :webdav:"
 	} else if len(n.ftpDoors) == 0 {
 		at, format = n.httpDoors[0].Addr(), "curl -u %[3]s http://%[2]s:%[1]s/api/v2/user/token"
 	} else {

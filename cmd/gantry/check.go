@@ -98,6 +98,26 @@ func checkPorts(ctx context.Context, s *settings) (notes []string, err error) {
 			errs = append(errs, fmt.Errorf("sftpd.bindings[%d]: %w", i, err))
 		}
 	}
+	for i, b := range s.WebDAVD.Bindings {
+		if !b.IsValid() {
+			continue
+		}
+		any = true
+		if filepath.IsAbs(b.Address) {
+			continue // a socket of a server that runs must stay
+		}
+		addr := net.JoinHostPort(b.Address, strconv.Itoa(b.Port))
+		l, err := b.Listen(ctx)
+		switch {
+		case err == nil:
+			l.Close()
+			notes = append(notes, "port: "+addr+" is free")
+		case isInUse(err):
+			notes = append(notes, "port: "+addr+" is in use now, by this server if it is running")
+		default:
+			errs = append(errs, fmt.Errorf("webdavd.bindings[%d]: %w", i, err))
+		}
+	}
 	for i, b := range s.FTPD.Bindings {
 		if !b.IsValid() {
 			continue

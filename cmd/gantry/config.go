@@ -7,11 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
 
+	"github.com/gantryhq/gantry/dav"
 	"github.com/gantryhq/gantry/ftp"
 	"github.com/gantryhq/gantry/httpapi"
 	"github.com/gantryhq/gantry/internal/account"
@@ -35,6 +37,7 @@ type Config struct {
 	Common       Common         `json:"common"`
 	SFTPD        ssh.Config     `json:"sftpd"`
 	FTPD         ftp.Config     `json:"ftpd"`
+	WebDAVD      dav.Config     `json:"webdavd"`
 	HTTPD        httpapi.Config `json:"httpd"`
 	DataProvider DataProvider   `json:"data_provider"`
 	KMS          KMS            `json:"kms"`
@@ -260,6 +263,7 @@ func defaultConfig() *Config {
 		Common:  Common{Session: session.DefaultConfig(), Guard: guard.DefaultConfig(), SecretMinEntropy: 80},
 		SFTPD:   ssh.DefaultConfig(),
 		FTPD:    ftp.DefaultConfig(),
+		WebDAVD: dav.DefaultConfig(),
 		HTTPD:   httpapi.DefaultConfig(),
 		DataProvider: DataProvider{
 			Driver: "sqlite", Name: "gantry.db", TrackQuota: session.TrackLimited, NamingRules: account.DefaultRules().Naming,
@@ -349,6 +353,7 @@ func (a *app) load(f *flags, fs *pflag.FlagSet) (*settings, error) {
 	s := &settings{Config: defaultConfig(), flags: f, dir: dir}
 	s.SFTPD.ConfigDir, s.SFTPD.Version = dir, version
 	s.FTPD.ConfigDir, s.FTPD.Version = dir, version
+	s.WebDAVD.ConfigDir = dir
 	s.HTTPD.ConfigDir, s.HTTPD.Version = dir, version
 	s.report, err = config.Load(s.Config, config.Options{
 		Dir: dir, File: f.file, SearchDirs: searchDirs(a.home()), Names: []string{"gantry", "sftpgo"},
@@ -356,7 +361,7 @@ func (a *app) load(f *flags, fs *pflag.FlagSet) (*settings, error) {
 	})
 	s.SFTPD.ShortVersion = s.Common.ServerVersion == "short"
 	s.FTPD.ShortVersion, s.HTTPD.ShortVersion = s.SFTPD.ShortVersion, s.SFTPD.ShortVersion
-	for _, key := range append(s.SFTPD.Unbuilt(), s.FTPD.Unbuilt()...) {
+	for _, key := range slices.Concat(s.SFTPD.Unbuilt(), s.FTPD.Unbuilt(), s.WebDAVD.Unbuilt()) {
 		s.report.Warnings = append(s.report.Warnings, "not built yet, so without effect: "+key)
 	}
 	s.report.Warnings = append(s.report.Warnings, s.checkHooks()...)

@@ -229,7 +229,8 @@ func (n *node) servicesStatus(ctx context.Context) any {
 	out.FTP.IsActive = len(n.ftpDoors) > 0
 	out.FTP.Bindings = n.s.FTPD.Bindings
 	out.FTP.PassivePortRange = n.s.FTPD.PassivePortRange
-	out.WebDAV.Bindings = []struct{}{}
+	out.WebDAV.IsActive = len(n.davDoors) > 0
+	out.WebDAV.Bindings = n.s.WebDAVD.Bindings
 	out.DataProvider.Driver = n.s.DataProvider.Driver
 	if err := n.store.Ping(ctx); err != nil {
 		out.DataProvider.Error = err.Error()

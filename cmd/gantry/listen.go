@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/gantryhq/gantry/dav"
 	"github.com/gantryhq/gantry/engine"
 	"github.com/gantryhq/gantry/ftp"
 	"github.com/gantryhq/gantry/internal/systemd"
@@ -29,7 +30,7 @@ func (n *node) listen(ctx context.Context) error {
 	}
 	if len(passed) > 0 {
 		// PRIV-1: a low port needs no privilege of ours.
-		if err := matchSockets(bindings, n.s.FTPD.Bindings, passed); err != nil {
+		if err := matchSockets(bindings, n.s.FTPD.Bindings, n.s.WebDAVD.Bindings, passed); err != nil {
 			for _, s := range passed {
 				s.Close()
 			}
@@ -41,10 +42,17 @@ func (n *node) listen(ctx context.Context) error {
 			n.take(n.door(s.Listener, bindings[i].ApplyProxyConfig))
 			continue
 		}
-		i := slices.IndexFunc(n.s.FTPD.Bindings, func(b ftp.Binding) bool { return isSocketAt(b.Address, b.Port, s.Addr()) })
-		n.takeFTP(s.Listener, i)
+		if i := slices.IndexFunc(n.s.FTPD.Bindings, func(b ftp.Binding) bool { return isSocketAt(b.Address, b.Port, s.Addr()) }); i >= 0 {
+			n.takeFTP(s.Listener, i)
+			continue
+		}
+		i := slices.IndexFunc(n.s.WebDAVD.Bindings, func(b dav.Binding) bool { return isSocketAt(b.Address, b.Port, s.Addr()) })
+		n.takeDAV(s.Listener, i)
 	}
 	if err := n.listenFTP(ctx); err != nil {
+		return err
+	}
+	if err := n.listenDAV(ctx); err != nil {
 		return err
 	}
 	if err := n.listenHTTP(ctx); err != nil {
@@ -59,7 +67,7 @@ func (n *node) listen(ctx context.Context) error {
 			n.take(n.door(l, b.ApplyProxyConfig))
 		}
 	}
-	if len(n.listeners)+len(n.ftpDoors)+len(n.httpDoors) == 0 {
+	if len(n.listeners)+len(n.ftpDoors)+len(n.davDoors)+len(n.httpDoors) == 0 {
 		return errNoService
 	}
 	return nil
@@ -115,8 +123,9 @@ func (n *node) take(l net.Listener) {
 }
 
 // matchSockets refuses sockets that are not those of the bindings: a server that listens elsewhere than its
-// configuration says would surprise its operator. Every binding of SFTP must have one, those of FTP may.
-func matchSockets(bindings []ssh.Binding, ftps []ftp.Binding, passed []systemd.Socket) error {
+// configuration says would surprise its operator. Every binding of SFTP must have one, those of FTP and
+// WebDAV may.
+func matchSockets(bindings []ssh.Binding, ftps []ftp.Binding, davs []dav.Binding, passed []systemd.Socket) error {
 	var errs []error
 	used := make([]bool, len(passed))
 	find := func(address string, port int) bool {
@@ -139,9 +148,14 @@ func matchSockets(bindings []ssh.Binding, ftps []ftp.Binding, passed []systemd.S
 			find(b.Address, b.Port)
 		}
 	}
+	for _, b := range davs {
+		if b.IsValid() {
+			find(b.Address, b.Port)
+		}
+	}
 	for i, s := range passed {
 		if !used[i] {
-			errs = append(errs, fmt.Errorf("the socket unit passes %s (%q), for which neither sftpd.bindings nor ftpd.bindings has an element: add it or remove its ListenStream= from gantry.socket", s.Addr(), s.Name))
+			errs = append(errs, fmt.Errorf("the socket unit passes %s (%q), for which none of sftpd.bindings, ftpd.bindings and webdavd.bindings has an element: add it or remove its ListenStream= from gantry.socket", s.Addr(), s.Name))
 		}
 	}
 	return errors.Join(errs...)

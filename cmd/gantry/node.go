@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/gantryhq/gantry/dav"
 	"github.com/gantryhq/gantry/engine"
 	"github.com/gantryhq/gantry/ftp"
 	"github.com/gantryhq/gantry/httpapi"
@@ -47,6 +48,8 @@ type node struct {
 	ssh       *ssh.Server
 	ftp       *ftp.Server
 	ftpDoors  []ftpDoor
+	dav       *dav.Server
+	davDoors  []davDoor
 	admin     *admin.Service
 	http      *httpapi.Server
 	httpDoors []httpDoor
@@ -120,7 +123,7 @@ func (n *node) tellStartup() {
 
 // accept lets clients in.
 func (n *node) accept() {
-	n.failed = make(chan error, len(n.listeners)+len(n.ftpDoors)+len(n.httpDoors))
+	n.failed = make(chan error, len(n.listeners)+len(n.ftpDoors)+len(n.davDoors)+len(n.httpDoors))
 	for _, d := range n.httpDoors {
 		n.serving.Go(func() {
 			if err := n.http.Serve(d.index, d.Listener); err != nil {
@@ -143,10 +146,17 @@ func (n *node) accept() {
 			}
 		})
 	}
+	for _, d := range n.davDoors {
+		n.serving.Go(func() {
+			if err := n.dav.Serve(context.Background(), d.index, d.Listener); err != nil {
+				n.failed <- err
+			}
+		})
+	}
 }
 
 // errNoService is a configuration that listens nowhere.
-var errNoService = errors.New("no service is enabled: give sftpd.bindings, ftpd.bindings or httpd.bindings an element with a port")
+var errNoService = errors.New("no service is enabled: give sftpd.bindings, ftpd.bindings, webdavd.bindings or httpd.bindings an element with a port")
 
 // later notes how to end what has just started.
 func (n *node) later(undo func(ctx context.Context) error) { n.undo = append(n.undo, undo) }
@@ -171,10 +181,13 @@ func (n *node) stop(grace time.Duration, sig <-chan os.Signal) error {
 				}
 			}
 		})
-		var ftpErr, httpErr error
+		var ftpErr, davErr, httpErr error
 		var both sync.WaitGroup
 		if n.ftp != nil {
 			both.Go(func() { ftpErr = n.ftp.Shutdown(ctx) })
+		}
+		if n.dav != nil {
+			both.Go(func() { davErr = n.dav.Shutdown(ctx) })
 		}
 		if n.http != nil {
 			both.Go(func() { httpErr = n.http.Shutdown(ctx) })
@@ -182,7 +195,7 @@ func (n *node) stop(grace time.Duration, sig <-chan os.Signal) error {
 		err := n.ssh.Shutdown(ctx)
 		both.Wait()
 		if err == nil {
-			err = errors.Join(ftpErr, httpErr)
+			err = errors.Join(ftpErr, davErr, httpErr)
 		}
 		close(over)
 		watch.Wait()
@@ -210,6 +223,9 @@ func (n *node) addresses() []string {
 	var out []string
 	for _, l := range n.listeners {
 		out = append(out, l.Addr().String())
+	}
+	for _, d := range n.davDoors {
+		out = append(out, d.Addr().String())
 	}
 	for _, d := range n.ftpDoors {
 		out = append(out, d.Addr().String())

@@ -110,6 +110,9 @@ func (n *node) build(ctx context.Context) error {
 	if n.ftp, err = ftp.New(n.s.FTPD, n.engine, n.sessions, gate{n.guard, n.hooks, account.ProtocolFTP}, n.log.With("sender", "ftpd")); err != nil {
 		return err
 	}
+	if err := n.buildDAV(); err != nil {
+		return err
+	}
 	if n.ssh, err = ssh.New(n.s.SFTPD, n.sessions, gate{n.guard, n.hooks, account.ProtocolSSH}, n.log.With("sender", "sftpd")); err != nil {
 		return err
 	}
@@ -330,7 +333,7 @@ func (n *node) apply(fresh *settings) error {
 			return err
 		}
 	}
-	return errors.Join(n.ftp.Reload(), n.http.Reload(), n.ssh.ReloadConfig(fresh.SFTPD))
+	return errors.Join(n.ftp.Reload(), n.dav.Reload(), n.http.Reload(), n.ssh.ReloadConfig(fresh.SFTPD))
 }
 
 // needRestart names the keys whose values changed and that apply does not change.

@@ -29,8 +29,9 @@ import (
 type portableFlags struct {
 	flags
 	directory, start       string
-	port, ftpPort          int
+	port, ftpPort, davPort int
 	ftpCert, ftpKey        string
+	davCert, davKey        string
 	commands               []string
 	username, password     string
 	passwordFile           string
@@ -50,8 +51,9 @@ func (a *app) portableCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "portable",
 		Short: "Serve one directory, now, to one user",
-		Long: "portable serves a directory over SFTP until Ctrl-C, without configuration, database or traces. It prints the port, the\n" +
-			"password and a QR code of the address. The user may list and download unless --permissions says more.",
+		Long: "portable serves a directory over SFTP, and FTP or WebDAV if asked, until Ctrl-C, without configuration, database or\n" +
+			"traces. It prints the port, the password and a QR code of the address. The user may list and download unless\n" +
+			"--permissions says more.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			sig, stop := signals()
@@ -66,6 +68,9 @@ func (a *app) portableCmd() *cobra.Command {
 	fs.IntVar(&f.ftpPort, "ftpd-port", -1, "FTP port, 0 for a random free one, negative for none")
 	fs.StringVar(&f.ftpCert, "ftpd-cert", "", "certificate for FTP over TLS, a PEM file")
 	fs.StringVar(&f.ftpKey, "ftpd-key", "", "its private key")
+	fs.IntVar(&f.davPort, "webdav-port", -1, "WebDAV port, 0 for a random free one, negative for none")
+	fs.StringVar(&f.davCert, "webdav-cert", "", "certificate for WebDAV over TLS, a PEM file")
+	fs.StringVar(&f.davKey, "webdav-key", "", "its private key")
 	fs.StringVar(&f.address, "address", "", "address to listen on, empty for all")
 	fs.StringSliceVar(&f.commands, "ssh-commands", ssh.DefaultConfig().EnabledSSHCommands, "SSH commands to enable, * for all")
 	fs.StringVarP(&f.username, "username", "u", "user", "user name")
@@ -156,6 +161,9 @@ func (n *node) startPortable(ctx context.Context, f *portableFlags, user *accoun
 		}
 	}
 	if err := n.listenPortableFTP(ctx, f); err != nil {
+		return err
+	}
+	if err := n.listenPortableDAV(ctx, f); err != nil {
 		return err
 	}
 	if err := n.build(ctx); err != nil {
@@ -322,6 +330,15 @@ func (f *portableFlags) announce(w io.Writer, n *node, u *account.User, shown st
 	for _, d := range n.ftpDoors {
 		if a, ok := d.Addr().(*net.TCPAddr); ok {
 			fmt.Fprintf(w, "FTP port: %d, connect with: ftp://%s@%s\n", a.Port, printable(f.username), net.JoinHostPort(outwardAddress(a), fmt.Sprint(a.Port)))
+		}
+	}
+	for _, d := range n.davDoors {
+		if a, ok := d.Addr().(*net.TCPAddr); ok {
+			scheme := "http"
+			if f.davCert != "" {
+				scheme = "https"
+			}
+			fmt.Fprintf(w, "WebDAV URL: %s://%s/\n", scheme, net.JoinHostPort(outwardAddress(a), fmt.Sprint(a.Port)))
 		}
 	}
 	for _, k := range n.ssh.HostKeys() {

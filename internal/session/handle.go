@@ -341,6 +341,13 @@ func (h *Handle) Chunk() int {
 // Remote reports whether reads and writes may wait on a network.
 func (h *Handle) Remote() bool { return h.remote }
 
+// Published describes the file that Close has published. It is for whoever called Close, after it.
+func (h *Handle) Published() vfs.FileInfo {
+	i := h.published
+	i.Name = h.Path().Base()
+	return i
+}
+
 func (h *Handle) info(now time.Time) TransferInfo {
 	op := "download"
 	if h.wr != nil {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gantryhq/gantry/internal/account"
@@ -50,13 +51,15 @@ type Step = auth.Step
 // Question is one prompt of keyboard-interactive.
 type Question = auth.Question
 
-// Login is a proven credential. Immutable.
+// Login is a proven credential. Safe for concurrent use.
 type Login struct {
 	id      *auth.Identity
 	attempt auth.Attempt // without the secret
 	at      time.Time
 	told    *sync.Once // of the first session that it opened
 	quiet   bool       // its sessions are parts of a login that was recorded before
+
+	same atomic.Pointer[account.User] // a later reading of the account that said the same
 }
 
 // Username is the account that logged in, which a source may have changed from what the peer typed.
@@ -156,6 +159,30 @@ func DenialOf(err error) Denial {
 func (s *Server) Refused(ctx context.Context, remote netip.Addr, protocol, username, method string, err error) {
 	s.failed(ctx, remote, protocol, username, method, err)
 	s.hold(ctx, false)
+}
+
+// ErrChanged says that an account is not what it was when a login was proven.
+var ErrChanged = errors.New("the account has changed since the login")
+
+// Stands passes a login through the Admit check again, for a protocol whose every request has credentials (WebDAV). With
+// an error they must be proven anew: the account may not be in now, or it has changed, and its password with it (AUTH-8).
+// Where the account is cached nothing but memory is asked.
+func (s *Server) Stands(ctx context.Context, l *Login) error {
+	id, err := s.deps.Auth.Current(ctx, l.id, &l.attempt)
+	if err != nil {
+		return err
+	}
+	if id == nil || id.User == nil { // AUTH-5
+		return ErrChanged
+	}
+	if id.User == l.id.User || id.User == l.same.Load() {
+		return nil
+	}
+	if !sameAccount(id.User, l.id.User) {
+		return ErrChanged
+	}
+	l.same.Store(id.User)
+	return nil
 }
 
 // NeedsPassword reports whether a login by a certificate alone, refused with err, may go on with a password. It counts as
