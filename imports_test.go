@@ -36,6 +36,7 @@ var mayImport = map[string]struct {
 	"internal/egress":  {nil, "an address is judged by itself"},
 	"internal/logs":    {nil, "records are written, not understood"},
 	"vfs":              {[]string{"vfs"}, "storage knows no account, session or protocol"},
+	"vfs/object":       {[]string{"vfs"}, "objects are a tree whatever the vendor"},
 	"bench":            {[]string{"bench"}, "it measures the built binary from outside"},
 	"cache":            {nil, "a memo knows nothing of what it keeps"},
 }

@@ -198,6 +198,11 @@ type (
 	HostOpener interface {
 		OpenHost(ctx context.Context, name Path) (*os.File, error)
 	}
+	// Resumer is an FS whose renames of directories take many steps. Interrupted reports whether one from from to to
+	// was cut off: to is a directory then, and the same Rename goes on with it.
+	Resumer interface {
+		Interrupted(ctx context.Context, from, to Path) bool
+	}
 	// Describer says what the storage is, for hooks, locks and checks of identity.
 	Describer interface {
 		Describe(name Path) Description

@@ -87,6 +87,7 @@ func (m *move) check(ctx context.Context) error {
 	}
 	old, err := m.to.FS.Lstat(ctx, m.to.Path)
 	switch {
+	case err == nil && old.IsDir() && m.resumes(ctx):
 	case err == nil && old.IsDir() && !(m.tree && m.replace): // 7
 		if m.tree {
 			return pathError("rename", to, fs.ErrExist)
@@ -146,6 +147,12 @@ func (m *move) source(ctx context.Context) error {
 	i, err := m.from.FS.Lstat(ctx, m.from.Path)
 	m.info = i
 	return fail("rename", from, err)
+}
+
+// resumes reports whether the target is what an interrupted rename of this directory left.
+func (m *move) resumes(ctx context.Context) bool {
+	r, ok := vfs.As[vfs.Resumer](m.from.FS)
+	return ok && m.info.IsDir() && m.from.id == m.to.id && r.Interrupted(ctx, m.from.Path, m.to.Path)
 }
 
 // resource decides whether both ends are on one resource, and whether the storage can do it alone.
@@ -330,6 +337,7 @@ func (m *move) renamePublished(ctx context.Context, src vfs.FileInfo, books *boo
 	old, err := m.to.FS.Lstat(ctx, m.to.Path)
 	exists := err == nil
 	switch {
+	case exists && old.IsDir() && m.resumes(ctx):
 	case exists && old.IsDir(): // it came since it was checked
 		return vfs.ErrIsDir
 	case exists && !m.v.perms.at(m.to.p.Dir()).has(mayOverwrite):

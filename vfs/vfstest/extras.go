@@ -18,11 +18,34 @@ func (e *env) attrs() vfs.AttrSetter {
 	return s
 }
 
+// setTimes is SetAttr on a storage that keeps the time of change of a file and nothing else.
+func (e *env) setTimes(s vfs.AttrSetter) {
+	e.Helper()
+	for _, sec := range []int64{0, 999_999_999, 1<<31 - 1, 1 << 31, 1<<32 - 1} {
+		when := time.Unix(sec, 123_000_000)
+		e.ok("times", s.SetAttr(ctx, e.path("/f"), vfs.Attr{Set: vfs.AttrTimes, Atime: when, Mtime: when}, true))
+		if i := e.stat("/f"); !i.ModTime.Equal(when) {
+			e.Errorf("%v became %v", when, i.ModTime)
+		}
+	}
+	e.wantContent("/f", "x")
+	e.want("mode", s.SetAttr(ctx, e.path("/f"), vfs.Attr{Set: vfs.AttrMode, Mode: 0o600}, true), vfs.ErrUnsupported)
+	e.want("owner", s.SetAttr(ctx, e.path("/f"), vfs.Attr{Set: vfs.AttrOwner, UID: 1, GID: 1}, true), vfs.ErrUnsupported)
+	e.want("of nothing", s.SetAttr(ctx, e.path("/no"), vfs.Attr{Set: vfs.AttrTimes}, true), fs.ErrNotExist)
+	dead, cancel := context.WithCancel(ctx)
+	cancel()
+	e.want("cancelled", s.SetAttr(dead, e.path("/f"), vfs.Attr{Set: vfs.AttrTimes}, true), context.Canceled)
+}
+
 var extraCases = []testCase{
 	{"SetAttr", func(c Caps) bool { return c.Attrs }, func(e *env) {
 		e.put("/f", "x")
 		e.mkdir("/d")
 		s := e.attrs()
+		if !e.caps.Modes {
+			e.setTimes(s)
+			return
+		}
 		for _, n := range []string{"/f", "/d"} {
 			at, mt := time.Unix(1_111_111_111, 5000), time.Unix(999_999_999, 123_456_000)
 			e.ok("times", s.SetAttr(ctx, e.path(n), vfs.Attr{Set: vfs.AttrTimes, Atime: at, Mtime: mt}, true))
@@ -70,14 +93,14 @@ var extraCases = []testCase{
 		e.put("/f", big)
 		e.put("/old", "old")
 		from := e.path("/f")
-		if e.caps.Attrs {
+		if e.caps.Modes {
 			e.ok("mode", e.attrs().SetAttr(ctx, from, vfs.Attr{Set: vfs.AttrMode, Mode: 0o640}, true))
 		}
 		e.ok("copy", c.Copy(ctx, from, e.path("/d/g"), false))
 		if got := e.get("/d/g"); got != big {
 			e.Errorf("%d bytes", len(got))
 		}
-		if i := e.stat("/d/g"); e.caps.Attrs && i.Mode.Perm() != 0o640 {
+		if i := e.stat("/d/g"); e.caps.Modes && i.Mode.Perm() != 0o640 {
 			e.Errorf("mode %v", i.Mode)
 		}
 		e.want("onto an old one", c.Copy(ctx, from, e.path("/old"), false), fs.ErrExist)

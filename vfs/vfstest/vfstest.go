@@ -16,7 +16,8 @@ import (
 // Caps declares what a storage can do beyond vfs.FS.
 type Caps struct {
 	Links     bool // vfs.Linker, symbolic and hard
-	Attrs     bool // vfs.AttrSetter: mode and times
+	Attrs     bool // vfs.AttrSetter
+	Modes     bool // permission bits and the times of directories are kept; without, of a file its time of change
 	LinkTimes bool // the times of a link itself
 	Owners    bool // owners can be changed and asked for
 	Atomic    bool // OpenMode.Atomic
@@ -29,19 +30,23 @@ type Caps struct {
 	Sweep     bool // vfs.Sweeper
 	Sub       bool // vfs.Subber
 	Describe  bool // vfs.Describer
+	// Host: paths of any length, listings that follow changes, open files that outlive their name.
+	Host bool
+	// Stream: uploads are hidden until Commit in every mode and are one run of bytes (object stores).
+	Stream bool
 	// Reopen, if set, gives a second FS on the same tree, as after a restart.
 	Reopen func(t *testing.T, f vfs.FS) vfs.FS
 }
 
 // All is what a full local storage declares.
 var All = Caps{
-	Links: true, Attrs: true, LinkTimes: true, Owners: true, Atomic: true, Resume: true, DirNoRepl: true,
+	Links: true, Attrs: true, Modes: true, Host: true, LinkTimes: true, Owners: true, Atomic: true, Resume: true, DirNoRepl: true,
 	Copy: true, StatFS: true, DirSize: true, Sweep: true, Sub: true, Describe: true,
 }
 
 // Run runs the suite. make gives a fresh, empty, writable tree, which it closes when the test ends.
 func Run(t *testing.T, make func(t *testing.T) vfs.FS, caps Caps) {
-	for _, c := range slices.Concat(verbCases, uploadCases, renameCases, linkCases, extraCases, raceCases) {
+	for _, c := range slices.Concat(verbCases, uploadCases, renameCases, linkCases, extraCases, raceCases, streamCases) {
 		if c.needs != nil && !c.needs(caps) {
 			continue
 		}
