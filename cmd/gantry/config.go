@@ -101,7 +101,8 @@ type Common struct {
 	ServerVersion string `json:"server_version"` // "short" hides the version
 	TZ            string `json:"tz"`             // "local" for access times, else UTC
 
-	AllowedEndpoints []string `json:"allowed_endpoints"`  // beside public ones, of storages: networks, loopback, private, any (SSRF-1)
+	AllowedEndpoints []string `json:"allowed_endpoints"` // beside public ones, of storages: networks, loopback, private, any (SSRF-1)
+	Cloud            Cloud    `json:",inline"`
 	SecretMinEntropy float64  `json:"secret_min_entropy"` // bits, of plain passphrases and customer keys of storages; 0 takes every one
 
 	Actions            event.ActionsConfig `json:"actions"`
@@ -132,6 +133,12 @@ func (c Common) Validate() error {
 	}
 	if c.SecretMinEntropy < 0 || c.SecretMinEntropy > 1000 {
 		errs = append(errs, fmt.Errorf("common.secret_min_entropy: must be between 0 and 1000, it is %v", c.SecretMinEntropy))
+	}
+	if c.Cloud.MemoryMB != 0 && c.Cloud.MemoryMB < 16 {
+		errs = append(errs, fmt.Errorf("common.cloud_memory_mb: must be 0 or at least 16, it is %d", c.Cloud.MemoryMB))
+	}
+	if c.Cloud.SweepHours < 0 {
+		errs = append(errs, fmt.Errorf("common.cloud_sweep_hours: must be 0 or more, it is %d", c.Cloud.SweepHours))
 	}
 	return errors.Join(append(errs, c.Guard.Validate())...)
 }
@@ -260,7 +267,7 @@ func defaultConfig() *Config {
 		Command: hooks.Command,
 		HTTP:    hooks.HTTP,
 		MFA:     MFA{TOTP: auth.DefaultTOTP()},
-		Common:  Common{Session: session.DefaultConfig(), Guard: guard.DefaultConfig(), SecretMinEntropy: 80},
+		Common:  Common{Session: session.DefaultConfig(), Guard: guard.DefaultConfig(), Cloud: Cloud{SweepHours: 72}, SecretMinEntropy: 80},
 		SFTPD:   ssh.DefaultConfig(),
 		FTPD:    ftp.DefaultConfig(),
 		WebDAVD: dav.DefaultConfig(),

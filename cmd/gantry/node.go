@@ -73,6 +73,7 @@ func (n *node) start(ctx context.Context) error {
 		return err
 	}
 	n.proxy.Set(proxy)
+	limitMemory()
 	if err := n.listen(ctx); err != nil {
 		return err
 	}

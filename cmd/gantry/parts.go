@@ -62,10 +62,14 @@ func (n *node) build(ctx context.Context) error {
 		return nil
 	})
 	n.auth = authenticator
-	storages, err := n.s.newStorages(n.portable)
+	storages, err := n.s.newStorages(n.portable, n.log.Logger)
 	if err != nil {
 		return err
 	}
+	n.later(func(context.Context) error {
+		storages.close()
+		return nil
+	})
 	n.guard = guard.New(n.s.Common.Guard, n.log.Logger, nil)
 	n.sessions, err = session.New(n.s.sessionConfig(), session.Deps{
 		Auth:     authenticator,

@@ -83,10 +83,11 @@ func (a *app) startSubsys(ctx context.Context, f *subsysFlags, cmd *cobra.Comman
 		return err
 	}
 	defer store.Close()
-	storages, err := s.newStorages(false)
+	storages, err := s.newStorages(false, log.Logger)
 	if err != nil {
 		return err
 	}
+	defer storages.close()
 	sessions, err := session.New(s.sessionConfig(), session.Deps{
 		Auth: osLogin{store}, Counters: store, Accounts: merged{store}, NewFS: storages.open,
 		Sinks: []event.Sink{event.LogSink(log.Logger)}, Log: log.Logger,

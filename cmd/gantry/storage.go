@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -25,12 +26,13 @@ type storages struct {
 	common *Common
 	box    *secret.Box
 	egress *egress.Policy // what dials endpoints (SSRF-1)
+	cloud  *cloud
 	// openers is the registry of backends. Read only.
 	openers map[account.Provider]opener
 }
 
 // newStorages makes the registry. any allows every endpoint: whoever started the process named it.
-func (s *settings) newStorages(any bool) (*storages, error) {
+func (s *settings) newStorages(any bool, log *slog.Logger) (*storages, error) {
 	box, err := s.KMS.box()
 	if err != nil {
 		return nil, err
@@ -43,13 +45,17 @@ func (s *settings) newStorages(any bool) (*storages, error) {
 	if err != nil {
 		return nil, fmt.Errorf("common.allowed_endpoints%w", err)
 	}
-	x := &storages{common: &s.Common, box: box, egress: policy}
+	x := &storages{common: &s.Common, box: box, egress: policy, cloud: newCloud(&s.Common, policy, log)}
 	x.openers = map[account.Provider]opener{
 		account.LocalProvider: newLocal,
 		account.CryptProvider: newCrypt,
+		account.S3Provider:    x.cloud.openS3,
 	}
 	return x, nil
 }
+
+// close ends what the storages do by themselves.
+func (x *storages) close() { x.cloud.close() }
 
 // open is session.Deps.NewFS. Sealed secrets are opened here and nowhere else.
 func (x *storages) open(ctx context.Context, st session.Storage) (vfs.FS, error) {

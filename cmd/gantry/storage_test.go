@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,7 +20,7 @@ func TestStoragesOpenSealedSecrets(t *testing.T) {
 	ctx := context.Background()
 	s := &settings{Config: defaultConfig()}
 	s.KMS.Secrets.MasterKey = "the master key of this test"
-	x, err := s.newStorages(false)
+	x, err := s.newStorages(false, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +61,7 @@ func TestStoragesOpenSealedSecrets(t *testing.T) {
 	}
 
 	s.KMS.Secrets.MasterKey = ""
-	if x, err = s.newStorages(false); err != nil {
+	if x, err = s.newStorages(false, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := x.open(ctx, st); err == nil || !strings.Contains(err.Error(), "master_key") {
