@@ -136,3 +136,6 @@ func ipText(a netip.Addr) string {
 	}
 	return a.Unmap().String()
 }
+
+// ErrNoTOTP: the account has no second factor, so that it has no recovery codes either.
+var ErrNoTOTP = fmt.Errorf("%w: two-factor authentication is not enabled", ErrForbidden)
