@@ -75,6 +75,8 @@ func (n *node) build(ctx context.Context) error {
 		Auth:     authenticator,
 		Counters: n.store,
 		Accounts: merged{n.store},
+		Locks:    n.store,
+		Props:    n.store,
 		NewFS:    storages.open,
 		Sinks:    []event.Sink{event.LogSink(n.log.Logger), n.hooks.actions},
 		Log:      n.log.Logger,

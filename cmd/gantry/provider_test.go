@@ -2,10 +2,13 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/gantryhq/gantry/internal/account/sqlstore"
 )
 
 const fullDump = `{"version":17,
@@ -182,13 +185,13 @@ func TestRevertProvider(t *testing.T) {
 	if code, _, msg := run(t, nil, "load", "-c", dir, src); code != 0 {
 		t.Fatal(msg)
 	}
-	if code, out, msg := run(t, nil, "revertprovider", "-c", dir, "--to-version", "1"); code != 0 || !strings.Contains(out, "from version 2 to 1") {
+	if code, out, msg := run(t, nil, "revertprovider", "-c", dir, "--to-version", "1"); code != 0 || !strings.Contains(out, fmt.Sprintf("from version %d to 1", sqlstore.Newest())) {
 		t.Fatalf("%d %s %s", code, out, msg)
 	}
 	if code, out, _ := run(t, nil, "revertprovider", "-c", dir, "--to-version", "1"); code != 0 || !strings.Contains(out, "already") {
 		t.Errorf("again: %d %s", code, out)
 	}
-	if code, _, msg := run(t, nil, "revertprovider", "-c", dir, "--to-version", "77"); code != 1 || !strings.Contains(msg, "there are 1 to 2") {
+	if code, _, msg := run(t, nil, "revertprovider", "-c", dir, "--to-version", "77"); code != 1 || !strings.Contains(msg, fmt.Sprintf("there are 1 to %d", sqlstore.Newest())) {
 		t.Errorf("an unknown version: %d %s", code, msg)
 	}
 	if code, _, msg := run(t, nil, "revertprovider", "-c", dir); code == 0 || !strings.Contains(msg, "to-version") {

@@ -150,11 +150,13 @@ type Store interface {
 	Steps
 	Changes
 	Lists
+	Locks
+	Props
 	// Load applies a dump in one transaction: all of it or nothing.
 	Load(ctx context.Context, d *Dump, opt LoadOptions) error
 	// Dump reads everything. scopes are the dump's member names; none means all.
 	Dump(ctx context.Context, scopes ...string) (*Dump, error)
-	// Reset removes every record.
+	// Reset removes every record, lock and property.
 	Reset(ctx context.Context) error
 	Ping(ctx context.Context) error
 	Close() error

@@ -611,6 +611,9 @@ func (h *Handle) publish(ctx context.Context, partial bool) (i vfs.FileInfo, err
 	if i, err = h.commitAt(ctx, &pl); err != nil {
 		return i, err
 	}
+	if !exists {
+		h.s.fresh(ctx, &pl)
+	}
 	h.books.spend(&h.own, h.heldFile, files, bytes+i.Size)
 	h.heldFile = false
 	if replaced != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -104,6 +105,7 @@ type lockTable struct {
 	at      map[lockKey][]*account.Lock
 	users   map[string]int
 	pending map[string]bool // being added: not in the store yet
+	first   int64           // ms; no lock is over before
 }
 
 func (t *lockTable) init(store account.Locks) {
@@ -196,6 +198,7 @@ func (t *lockTable) put(l *account.Lock) {
 	}
 	k := keyOfLock(l)
 	t.byToken[l.Token] = l
+	t.first = min(t.first, l.Expires)
 	t.at[k] = append(slices.Clip(t.at[k]), l) // readers may hold the old one
 	t.users[l.Username]++
 	t.n.Store(int64(len(t.byToken)))
@@ -220,9 +223,15 @@ func (t *lockTable) drop(l *account.Lock) {
 
 // expire forgets what is over. The store forgets by itself. The caller holds mu.
 func (t *lockTable) expire(now time.Time) {
+	if now.UnixMilli() < t.first {
+		return // who asks for too many must not have all looked at each time
+	}
+	t.first = math.MaxInt64
 	for _, l := range t.byToken {
 		if !alive(l, now) && !t.pending[l.Token] {
 			t.drop(l)
+		} else {
+			t.first = min(t.first, l.Expires)
 		}
 	}
 }

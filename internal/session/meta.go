@@ -192,7 +192,11 @@ func (x *Session) mkdir(ctx context.Context, pl *place, attr vfs.Attr) error {
 	if err := x.unlocked(ctx, nil, pl, touchMember); err != nil {
 		return err
 	}
-	return pl.FS.Mkdir(ctx, pl.Path, attr)
+	err = pl.FS.Mkdir(ctx, pl.Path, attr)
+	if err == nil {
+		x.fresh(ctx, pl)
+	}
+	return err
 }
 
 // dirAttr is what a peer asks for a new directory, as far as it may, and the account's owner.

@@ -332,6 +332,9 @@ func (h *Handle) create(ctx context.Context, st standing, mode vfs.OpenMode, hel
 		h.remember(vfs.Attr{Set: vfs.AttrTimes, Atime: h.flags.Attr.Atime, Mtime: h.flags.Attr.Mtime})
 	}
 	h.startMeter(true)
+	if !st.exists && !h.atomic {
+		x.fresh(ctx, pl)
+	}
 	h.key = x.pendingKey(pl)
 	x.srv.pendings.add(h.key, h)
 	return nil

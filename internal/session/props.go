@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io/fs"
+	"maps"
 	"sync"
 
 	"github.com/gantryhq/gantry/internal/account"
@@ -136,8 +137,7 @@ func (x *Session) patchProps(ctx context.Context, pl *place, set []Prop, remove 
 	return err
 }
 
-// SyncProps reads again which directories hold properties: those of other nodes have been changed. With names of
-// directories, as in the changes, it adds these only.
+// SyncProps reads again which directories hold properties: other nodes have changed that.
 func (s *Server) SyncProps(ctx context.Context) error { return s.props.sync(ctx) }
 
 // removed forgets what was kept with a name that is gone, and with dir with all below it. The caller holds the
@@ -147,6 +147,14 @@ func (x *Session) removed(ctx context.Context, pl *place, dir bool) {
 		// RFC 4918 9.6: the locks go with the resource.
 		return errors.Join(x.srv.locks.removeAt(ctx, pl.lockKey(), dir), x.srv.props.remove(ctx, pl.lockKey(), dir))
 	})
+}
+
+// fresh forgets the properties of what stood at a name before, and was taken away behind our back. The caller
+// holds the lock of the name.
+func (x *Session) fresh(ctx context.Context, pl *place) {
+	if k := pl.lockKey(); x.srv.props.may(k.dir(), false) {
+		x.kept(ctx, pl, func(ctx context.Context) error { return x.srv.props.remove(ctx, k, false) })
+	}
 }
 
 // renamed moves what was kept with a name. Locks do not move (RFC 4918 7.5): those at from end, those at to stay.
@@ -178,19 +186,19 @@ type propStore struct {
 	store account.Props // nil: there are none
 	seed  maphash.Seed
 
-	mu    sync.RWMutex        // guards the fields below
-	known bool                // the sets below are all of them; else the store is asked
-	dirs  map[uint64]struct{} // directories of which a child has properties
-	above map[uint64]struct{} // these, and all that lie above them
+	loading sync.Mutex // one sync at a time
+
+	mu    sync.RWMutex // guards the fields below
+	known bool         // now has all of them; else the store is asked
+	now   *propDirs
+	next  *propDirs // while it is read from the store
 }
 
 func (s *propStore) init(store account.Props) {
 	s.store, s.seed = store, maphash.MakeSeed()
-	s.dirs, s.above = map[uint64]struct{}{}, map[uint64]struct{}{}
+	s.now = newPropDirs()
 	s.known = store == nil
 }
-
-func (s *propStore) hash(k lockKey) uint64 { return maphash.Comparable(s.seed, k) }
 
 // sync learns which directories have properties below.
 func (s *propStore) sync(ctx context.Context) error {
@@ -199,13 +207,22 @@ func (s *propStore) sync(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*storeWait)
 	defer cancel()
-	err := s.store.PropDirs(ctx, func(dir account.Resource) { s.note(lockKey{dir.Storage, dir.Path}) })
-	if err != nil {
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	next := newPropDirs()
+	s.mu.Lock()
+	s.next = newPropDirs() // what comes meanwhile
+	s.mu.Unlock()
+	err := s.store.PropDirs(ctx, func(dir account.Resource) { next.add(s.seed, lockKey{dir.Storage, dir.Path}) })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	came := s.next
+	if s.next = nil; err != nil {
 		return fmt.Errorf("read the properties: %w", err)
 	}
-	s.mu.Lock()
-	s.known = true
-	s.mu.Unlock()
+	maps.Copy(next.direct, came.direct)
+	maps.Copy(next.above, came.above)
+	s.now, s.known = next, true
 	return nil
 }
 
@@ -213,13 +230,31 @@ func (s *propStore) sync(ctx context.Context) error {
 func (s *propStore) note(dir lockKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.dirs[s.hash(dir)] = struct{}{}
+	for _, set := range []*propDirs{s.now, s.next} {
+		if set != nil {
+			set.add(s.seed, dir)
+		}
+	}
+}
+
+// propDirs are directories that have properties below.
+type propDirs struct {
+	direct map[uint64]struct{} // those of which a child has
+	above  map[uint64]struct{} // these, and all that lie above them
+}
+
+func newPropDirs() *propDirs {
+	return &propDirs{map[uint64]struct{}{}, map[uint64]struct{}{}}
+}
+
+func (d *propDirs) add(seed maphash.Seed, dir lockKey) {
+	d.direct[maphash.Comparable(seed, dir)] = struct{}{}
 	for ; ; dir = dir.dir() {
-		h := s.hash(dir)
-		if _, ok := s.above[h]; ok {
+		h := maphash.Comparable(seed, dir)
+		if _, ok := d.above[h]; ok {
 			return
 		}
-		s.above[h] = struct{}{}
+		d.above[h] = struct{}{}
 		if dir.path == "" {
 			return
 		}
@@ -230,7 +265,7 @@ func (s *propStore) note(dir lockKey) {
 func (s *propStore) none() bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.known && len(s.dirs) == 0
+	return s.known && len(s.now.direct) == 0
 }
 
 // may reports whether a child of dir may have properties; with below, whether anything below it may.
@@ -240,14 +275,14 @@ func (s *propStore) may(dir lockKey, below bool) bool {
 	if !s.known {
 		return true
 	}
-	if len(s.dirs) == 0 {
+	set := s.now.direct
+	if below {
+		set = s.now.above
+	}
+	if len(set) == 0 {
 		return false
 	}
-	set := s.dirs
-	if below {
-		set = s.above
-	}
-	_, ok := set[s.hash(dir)]
+	_, ok := set[maphash.Comparable(s.seed, dir)]
 	return ok
 }
 

@@ -191,9 +191,15 @@ func (t *tx) clean(keep map[account.Kind]map[string]bool) error {
 	return nil
 }
 
-// Reset removes every record, and its traces in the file where the engine can.
+// Reset removes every record, lock and property, and their traces in the file where the engine can.
 func (s *Store) Reset(ctx context.Context) error {
-	if err := s.write(ctx, func(t *tx) error { return t.clean(nil) }); err != nil {
+	wipe := func(t *tx) error {
+		if err := t.clean(nil); err != nil {
+			return err
+		}
+		return t.clearItems()
+	}
+	if err := s.write(ctx, wipe); err != nil {
 		return fmt.Errorf("reset: %w", err)
 	}
 	if c, ok := s.e.(interface{ Compact(context.Context) error }); ok {

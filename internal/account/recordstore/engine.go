@@ -48,6 +48,16 @@ type Tx interface {
 	Unmark(node string, key account.CounterKey) error
 	Marked(node string) ([]account.CounterKey, error) // sorted
 
+	Item(kind account.Kind, key string) (it Item, ok bool, err error)
+	PutItem(kind account.Kind, it Item) error
+	DeleteItem(kind account.Kind, key string) error // also if there is none
+	DeleteItems(kind account.Kind) error
+	// ItemsIn gives the items of a parent, ItemNames the names of a scope's, or all with "", until yield has enough. yield
+	// must not call the Tx.
+	ItemsIn(kind account.Kind, parent string, yield func(Item) bool) error
+	ItemNames(kind account.Kind, scope string, yield func(name string) bool) error
+	CountItems(kind account.Kind, scope string) (int, error)
+
 	Changed(kind account.Kind, name, node string) error
 	ChangesSince(after int64, limit int) (rows []account.Change, newest int64, err error)
 }

@@ -48,6 +48,13 @@ ALTER TABLE {}gantry_users DROP COLUMN totp_step;
 ALTER TABLE {}gantry_folders DROP COLUMN id;
 ALTER TABLE {}gantry_groups DROP COLUMN id;
 ALTER TABLE {}gantry_records DROP COLUMN id;
+`}, {up: `
+CREATE TABLE IF NOT EXISTS {}gantry_items (kind {word} NOT NULL, item {name} NOT NULL, scope {word} NOT NULL, parent {word} NOT NULL,
+	name {text} NOT NULL, doc {text} NOT NULL, PRIMARY KEY (kind, item)){flat};
+{index} {}gantry_items_parent ON {}gantry_items (kind, parent);
+{index} {}gantry_items_scope ON {}gantry_items (kind, scope);
+`, down: `
+DROP TABLE IF EXISTS {}gantry_items;
 `}}
 	if d.server {
 		list[0], list[1] = step{up: serverBase}, step{}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/gantryhq/gantry/internal/account"
+	"github.com/gantryhq/gantry/internal/account/kvstore"
+	"github.com/gantryhq/gantry/internal/account/recordstore"
 	"github.com/gantryhq/gantry/internal/auth"
 	"github.com/gantryhq/gantry/internal/event"
 	"github.com/gantryhq/gantry/internal/session"
@@ -30,7 +32,7 @@ type Options struct {
 	Mem func(root string) mem.Options
 	Log *slog.Logger
 	Now func() time.Time
-	// Props keeps dead properties; nil: there are none.
+	// Props keeps dead properties; nil keeps them in memory.
 	Props account.Props
 	// Keep leaves the server open at the end of the test, for tests that crash it.
 	Keep bool
@@ -42,12 +44,19 @@ type Options struct {
 type Env struct {
 	Server   *session.Server
 	Store    *Store
+	Kept     Kept // locks and properties
 	Events   *Events
 	Failures chan session.Failure // logins that failed; the newest are dropped when it is full
 
 	trees *trees
 	conns atomic.Int64
 	t     testing.TB
+}
+
+// Kept is what WebDAV clients put on files.
+type Kept interface {
+	account.Locks
+	account.Props
 }
 
 // User is a record with all permissions and a home of its own.
@@ -63,8 +72,9 @@ func New(t testing.TB, o Options, users ...account.User) *Env {
 	t.Helper()
 	e := &Env{Events: &Events{}, Failures: make(chan session.Failure, 100), t: t}
 	if o.From != nil {
-		e.Store, e.trees = o.From.Store, o.From.trees
+		e.Store, e.trees, e.Kept = o.From.Store, o.From.trees, o.From.Kept
 	} else {
+		e.Kept = kvstore.Memory(recordstore.Config{Rules: account.DefaultRules(), Now: o.Now})
 		e.Store, e.trees = NewStore(), &trees{m: map[string]*mem.FS{}, options: o.Mem}
 	}
 	cfg := session.DefaultConfig()
@@ -80,10 +90,13 @@ func New(t testing.TB, o Options, users ...account.User) *Env {
 	for _, u := range users {
 		e.Store.PutUser(u)
 	}
+	if o.Props == nil {
+		o.Props = e.Kept
+	}
 	var err error
 	e.Server, err = session.New(cfg, session.Deps{
-		Auth: e.Store, Counters: e.Store, Accounts: e.Store, NewFS: o.NewFS, Sinks: []event.Sink{e.Events},
-		Log: o.Log, Now: o.Now, Props: o.Props,
+		Auth: e.Store, Counters: e.Store, Accounts: e.Store, Locks: e.Kept, Props: o.Props, NewFS: o.NewFS, Sinks: []event.Sink{e.Events},
+		Log: o.Log, Now: o.Now,
 		Failed: func(f session.Failure) {
 			select {
 			case e.Failures <- f:
