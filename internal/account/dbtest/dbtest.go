@@ -32,6 +32,7 @@ type Servers struct {
 	mu       sync.Mutex // guards what follows
 	postgres *Server
 	mariadb  *Server
+	failed   error // of a start: it is not tried again
 }
 
 // Server is a running database server.
@@ -45,8 +46,8 @@ type Server struct {
 	start func() error
 	cmd   *exec.Cmd
 	stdin io.Closer // the server ends when this is closed
-	made  int       // databases
 	mu    *sync.Mutex
+	made  int // databases; guarded by mu
 }
 
 // ready bounds the wait for a server.
@@ -84,6 +85,9 @@ func (s *Servers) get(t testing.TB, at **Server, make func(*Server) error) *Serv
 	if *at != nil {
 		return *at
 	}
+	if s.failed != nil {
+		t.Fatalf("start a database server: %v", s.failed)
+	}
 	x := &Server{Host: "127.0.0.1", mu: new(sync.Mutex)}
 	err := make(x)
 	if missing, ok := err.(missing); ok && os.Getenv("GANTRY_TEST_CLIENTS") == "" {
@@ -94,6 +98,7 @@ func (s *Servers) get(t testing.TB, at **Server, make func(*Server) error) *Serv
 	}
 	if err != nil {
 		os.RemoveAll(x.dir)
+		s.failed = err
 		t.Fatalf("start a database server: %v", err)
 	}
 	*at = x
@@ -148,7 +153,7 @@ func (s *Server) prepare(as *syscall.SysProcAttr) error {
 func run(as *syscall.SysProcAttr, dir, name string, args ...string) error {
 	cmd := exec.Command(name, args...)
 	cmd.SysProcAttr, cmd.Dir = as, dir
-	cmd.Env = append(os.Environ(), "LC_ALL=C", "TZ=UTC")
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "TZ=UTC", "TMPDIR="+dir)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", filepath.Base(name), err, out)
 	}
@@ -169,7 +174,7 @@ func (s *Server) launch(as *syscall.SysProcAttr, args ...string) error {
 	defer log.Close()
 	s.cmd = exec.Command("/bin/sh", append([]string{"-c", script, "sh", signal}, args...)...)
 	s.cmd.SysProcAttr, s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = as, s.dir, log, log
-	s.cmd.Env = append(os.Environ(), "LC_ALL=C", "TZ=UTC")
+	s.cmd.Env = append(os.Environ(), "LC_ALL=C", "TZ=UTC", "TMPDIR="+s.dir)
 	if s.stdin, err = s.cmd.StdinPipe(); err != nil {
 		return err
 	}
@@ -317,7 +322,7 @@ func newMariaDB(s *Server) error {
 		return err
 	}
 	data := filepath.Join(s.dir, "data")
-	if err := run(as, s.dir, install, "--no-defaults", "--datadir="+data, "--auth-root-authentication-method=normal", "--skip-test-db", "--innodb-log-file-size=16M"); err != nil {
+	if err := run(as, s.dir, install, "--no-defaults", "--datadir="+data, "--auth-root-authentication-method=normal", "--skip-test-db", "--tmpdir="+s.dir, "--innodb-log-file-size=16M"); err != nil {
 		return err
 	}
 	// The account stands in a file that the server runs at each start.
@@ -327,7 +332,7 @@ func newMariaDB(s *Server) error {
 	}
 	s.start = func() error {
 		return s.launch(as, daemon, "--no-defaults", "--datadir="+data, "--bind-address=127.0.0.1", "--port="+strconv.Itoa(s.Port), "--socket="+filepath.Join(s.dir, "s.sock"),
-			"--init-file="+grants, "--skip-name-resolve", "--skip-log-bin", "--innodb-log-file-size=16M", "--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync", "--max-connections=200")
+			"--tmpdir="+s.dir, "--init-file="+grants, "--skip-name-resolve", "--skip-log-bin", "--innodb-log-file-size=16M", "--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync", "--max-connections=200")
 	}
 	return nil
 }

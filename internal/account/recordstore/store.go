@@ -36,6 +36,14 @@ func New(e Engine, cfg Config) *Store {
 // Ping reports whether the database answers.
 func (s *Store) Ping(ctx context.Context) error { return s.e.Ping(ctx) }
 
+// Shared is what nodes on one database tell each other, or nil if the database is one process's own.
+func (s *Store) Shared() account.Shared {
+	if e, ok := s.e.(interface{ Shared() account.Shared }); ok {
+		return e.Shared()
+	}
+	return nil
+}
+
 // Close closes the database.
 func (s *Store) Close() error { return s.e.Close() }
 

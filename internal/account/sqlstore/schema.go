@@ -56,6 +56,14 @@ CREATE TABLE IF NOT EXISTS {}gantry_items (kind {word} NOT NULL, item {name} NOT
 `, down: `
 DROP TABLE IF EXISTS {}gantry_items;
 `}}
+	list = append(list, step{up: sharedTables, down: `
+DROP TABLE IF EXISTS {}gantry_nodes;
+DROP TABLE IF EXISTS {}gantry_leases;
+DROP TABLE IF EXISTS {}gantry_sessions;
+DROP TABLE IF EXISTS {}gantry_hosts;
+DROP TABLE IF EXISTS {}gantry_host_events;
+DROP TABLE IF EXISTS {}gantry_shared;
+`})
 	if d.server {
 		list[0], list[1] = step{up: serverBase}, step{}
 	}
@@ -79,6 +87,22 @@ CREATE TABLE IF NOT EXISTS {}gantry_changes (seq {serial}, kind {word} NOT NULL,
 CREATE TABLE IF NOT EXISTS {}gantry_dirty (node {name} NOT NULL, kind {word} NOT NULL, name {name} NOT NULL, PRIMARY KEY (node, kind, name)){flat};
 CREATE TABLE IF NOT EXISTS {}gantry_lock (name {word} NOT NULL PRIMARY KEY){flat};
 INSERT INTO {}gantry_lock (name) VALUES ('records'){ignore};
+`
+
+// sharedTables are what nodes tell each other. Times are ms of the database's clock.
+const sharedTables = `
+CREATE TABLE IF NOT EXISTS {}gantry_nodes (id {name} NOT NULL PRIMARY KEY, doc {text} NOT NULL, seen {int} NOT NULL, batch {int} NOT NULL){flat};
+CREATE TABLE IF NOT EXISTS {}gantry_leases (kind {word} NOT NULL, name {name} NOT NULL, node {name} NOT NULL, files {int} NOT NULL, bytes {int} NOT NULL,
+	PRIMARY KEY (kind, name, node)){flat};
+CREATE TABLE IF NOT EXISTS {}gantry_sessions (node {name} NOT NULL, id {name} NOT NULL, username {name} NOT NULL, PRIMARY KEY (node, id)){flat};
+{index} {}gantry_sessions_user ON {}gantry_sessions (username);
+CREATE TABLE IF NOT EXISTS {}gantry_hosts (host {word} NOT NULL PRIMARY KEY, ban {int} NOT NULL, changed {int} NOT NULL){flat};
+{index} {}gantry_hosts_changed ON {}gantry_hosts (changed);
+CREATE TABLE IF NOT EXISTS {}gantry_host_events (id {serial}, host {word} NOT NULL, at {int} NOT NULL, score {int} NOT NULL){rows};
+{index} {}gantry_host_events_host ON {}gantry_host_events (host, at);
+{index} {}gantry_host_events_at ON {}gantry_host_events (at);
+CREATE TABLE IF NOT EXISTS {}gantry_shared (kind {word} NOT NULL, name {name} NOT NULL, doc {text} NOT NULL, expires {int} NOT NULL, changed {int} NOT NULL,
+	PRIMARY KEY (kind, name)){flat};
 `
 
 // version reads the schema's version; 0 is an empty database.

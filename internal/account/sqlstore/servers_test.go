@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -156,5 +157,40 @@ func TestForeignServerDatabaseIsRefusedUntouched(t *testing.T) {
 			cfg.Prefix = "mine_" // others may share the database then
 			openServer(t, cfg)
 		})
+	}
+}
+
+func TestServersAreShared(t *testing.T) {
+	for _, d := range drivers() {
+		t.Run(d, func(t *testing.T) {
+			t.Parallel()
+			accounttest.RunShared(t, func(t *testing.T) (account.Store, account.Store, func(string)) { return pair(t, configOf(t, d)) })
+		})
+	}
+}
+
+func TestFilesAreShared(t *testing.T) {
+	accounttest.RunShared(t, func(t *testing.T) (account.Store, account.Store, func(string)) {
+		return pair(t, Config{Path: filepath.Join(t.TempDir(), "gantry.db"), Prefix: "p_", Rules: account.DefaultRules()})
+	})
+}
+
+// pair opens a database twice. kill makes a node's last sign an old one.
+func pair(t *testing.T, cfg Config) (a, b account.Store, kill func(string)) {
+	e, err := openEngine(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	return openServer(t, cfg), openServer(t, cfg), func(node string) {
+		if err := e.write(t.Context(), func(t *tx) error {
+			n, err := t.exec(`UPDATE {}gantry_nodes SET seen = seen - 3600000 WHERE id = ?`, node)
+			if n != 1 {
+				return errors.Join(err, fmt.Errorf("there is no node %q", node))
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

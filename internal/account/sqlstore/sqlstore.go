@@ -213,6 +213,10 @@ func (e *engine) Queries() int64 { return e.asked.Load() }
 
 // Read implements recordstore.Engine.
 func (e *engine) Read(ctx context.Context, f func(recordstore.Tx) error) error {
+	return e.read(ctx, func(t *tx) error { return f(t) })
+}
+
+func (e *engine) read(ctx context.Context, f func(*tx) error) error {
 	return again(ctx, func() error {
 		e.asked.Add(1)
 		opts := &sql.TxOptions{ReadOnly: true}
@@ -257,7 +261,12 @@ func (e *engine) write(ctx context.Context, f func(*tx) error) error {
 		if err != nil {
 			return fmt.Errorf("sqlstore: begin: %w", err)
 		}
-		if err := f(&tx{ctx: ctx, queryer: t, e: e}); err != nil {
+		x := &tx{ctx: ctx, queryer: t, e: e}
+		err = f(x)
+		if err == nil && x.changed && e.d.advisory {
+			_, err = x.exec(`SELECT pg_notify(?, '')`, e.channel())
+		}
+		if err != nil {
 			t.Rollback()
 			return err
 		}

@@ -15,6 +15,8 @@ type tx struct {
 	ctx context.Context // of the transaction, which this is
 	queryer
 	e *engine
+
+	changed bool // a record: listeners are told
 }
 
 func (t *tx) exec(query string, args ...any) (int64, error) {
@@ -254,6 +256,7 @@ func (t *tx) Marked(node string) (out []account.CounterKey, err error) {
 
 // Changed implements recordstore.Tx, and keeps the table short.
 func (t *tx) Changed(kind account.Kind, name, node string) error {
+	t.changed = true
 	seq, err := t.insert(`INSERT INTO {}gantry_changes (kind, name, node) VALUES (?, ?, ?)`, "seq", string(kind), name, node)
 	if err == nil && seq%1024 == 0 {
 		_, err = t.exec(`DELETE FROM {}gantry_changes WHERE seq < ?`, seq-recordstore.KeptChanges)
