@@ -146,8 +146,8 @@ func (s *Stream) Send(src Source, off, n int64, sent func(n int)) (int64, error)
 		sent = func(int) {}
 	}
 	if f := src.File(); f != nil && s.tls == nil {
-		if t := tcpOf(s.nc); t != nil {
-			return s.sendFile(t, src, f, off, n, sent)
+		if k := kernelOf(s.nc); k != nil {
+			return s.sendFile(k, src, f, off, n, sent)
 		}
 	}
 	buf, give := Buffer()
@@ -180,20 +180,23 @@ func (s *Stream) Send(src Source, off, n int64, sent func(n int)) (int64, error)
 	return total, nil
 }
 
+// WriteLast writes what nothing but Finish follows, so that both may leave in one packet.
+func (s *Stream) WriteLast(p []byte) (int, error) {
+	if l, ok := s.nc.(lastWriter); ok && s.tls == nil {
+		s.nc.SetWriteDeadline(time.Now().Add(s.stall))
+		return l.writeLast(p)
+	}
+	return s.Write(p)
+}
+
 // sendFile has the kernel move the bytes.
-func (s *Stream) sendFile(t *net.TCPConn, src Source, f *os.File, off, n int64, sent func(int)) (int64, error) {
-	i, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	if left := max(0, i.Size()-off); n < 0 || n > left {
-		n = left
-	}
-	if n == 0 {
-		return 0, nil
-	}
-	if _, err := f.Seek(off, io.SeekStart); err != nil {
-		return 0, err
+func (s *Stream) sendFile(k kernelSender, src Source, f *os.File, off, n int64, sent func(int)) (int64, error) {
+	if n < 0 {
+		i, err := f.Stat()
+		if err != nil {
+			return 0, err
+		}
+		n = max(0, i.Size()-off)
 	}
 	var total int64
 	chunk := minChunk
@@ -203,13 +206,14 @@ func (s *Stream) sendFile(t *net.TCPConn, src Source, f *os.File, off, n int64, 
 			return total, err
 		}
 		begun := time.Now()
-		t.SetWriteDeadline(begun.Add(s.stall))
-		m, err := t.ReadFrom(&io.LimitedReader{R: f, N: int64(want)}) // sendfile
-		total += m
-		n -= m
-		sent(int(m))
-		if m < int64(want) {
-			src.Pass(int(m) - want)
+		s.nc.SetWriteDeadline(begun.Add(s.stall))
+		m, err := k.sendFile(f, off, want)
+		off += int64(m)
+		total += int64(m)
+		n -= int64(m)
+		sent(m)
+		if m < want {
+			src.Pass(m - want)
 			return total, err // without one the file has become shorter
 		}
 		if err != nil {
@@ -225,14 +229,28 @@ func (s *Stream) sendFile(t *net.TCPConn, src Source, f *os.File, off, n int64, 
 	return total, nil
 }
 
-func tcpOf(nc net.Conn) *net.TCPConn {
+// kernelOf finds what sends files, or nil.
+func kernelOf(nc net.Conn) kernelSender {
 	switch x := nc.(type) {
-	case *net.TCPConn:
+	case kernelSender:
 		return x
+	case *net.TCPConn:
+		return tcpSender{x}
 	case *Proxied:
-		return x.TCP()
+		return kernelOf(x.Conn)
 	}
 	return nil
+}
+
+// tcpSender is the runtime's sendfile.
+type tcpSender struct{ *net.TCPConn }
+
+func (t tcpSender) sendFile(f *os.File, off int64, n int) (int, error) {
+	if _, err := f.Seek(off, io.SeekStart); err != nil {
+		return 0, err
+	}
+	m, err := t.ReadFrom(&io.LimitedReader{R: f, N: int64(n)})
+	return int(m), err
 }
 
 // Finish ends what was written in order: TLS says goodbye before TCP does.

@@ -17,6 +17,8 @@ import (
 
 // source makes one data connection.
 type source interface {
+	// try gives the connection if it is there already, else nil.
+	try() net.Conn
 	open(ctx context.Context) (net.Conn, error)
 	close()
 }
@@ -31,21 +33,41 @@ func (c *conn) dropSource() {
 
 // passive waits on a port of its own for one connection of the control peer (FTP-2).
 type passive struct {
-	l    *net.TCPListener
-	peer netip.Addr // invalid: anybody
-	via  netip.Addr // the proxy through which the control connection came, or invalid
-	wait time.Duration
-	stop *time.Timer
-	once sync.Once
+	l     *engine.Port
+	peer  netip.Addr // invalid: anybody
+	via   netip.Addr // the proxy through which the control connection came, or invalid
+	wait  time.Duration
+	until time.Time
+	stop  *time.Timer
+	once  sync.Once
 }
 
 func (p *passive) close() { p.once.Do(func() { p.stop.Stop(); p.l.Close() }) }
 
+func (p *passive) try() net.Conn {
+	for !p.via.IsValid() {
+		nc, err := p.l.TryAccept()
+		if err != nil || nc == nil {
+			return nil
+		}
+		if p.takes(nc) {
+			p.close()
+			return nc
+		}
+		nc.Close()
+	}
+	return nil
+}
+
+// takes reports whether the connection is the control peer's.
+func (p *passive) takes(nc net.Conn) bool {
+	return !p.peer.IsValid() || addrOf(nc.RemoteAddr()).Addr() == p.peer
+}
+
 func (p *passive) open(ctx context.Context) (net.Conn, error) {
 	defer p.close()
-	defer context.AfterFunc(ctx, p.close)()
 	for {
-		nc, err := p.l.Accept()
+		nc, err := p.l.Accept(ctx, p.until)
 		if err != nil {
 			return nil, err
 		}
@@ -61,7 +83,7 @@ func (p *passive) open(ctx context.Context) (net.Conn, error) {
 			}
 			nc = x
 		}
-		if !p.peer.IsValid() || addrOf(nc.RemoteAddr()).Addr() == p.peer {
+		if p.takes(nc) {
 			return nc, nil
 		}
 		nc.Close() // a stranger: the peer may still come
@@ -69,8 +91,9 @@ func (p *passive) open(ctx context.Context) (net.Conn, error) {
 }
 
 // anyPort is the range where none is configured. Not the kernel's choice: after some thousand transfers a second most of
-// its ports wait in TIME_WAIT, and it searches all of them, at a millisecond each time, to say that none is left.
-var anyPort = PortRange{10000, 65535}
+// its ports wait in TIME_WAIT, and it searches all of them, at a millisecond each time, to say that none is left. It ends
+// below the ports that Linux gives to outgoing connections, a third of which may be in use by clients on the same host.
+var anyPort = PortRange{10000, 32767}
 
 // maxBinds bounds the search for a free port.
 const maxBinds = 2000
@@ -84,11 +107,10 @@ func (c *conn) listen() (*passive, uint16, error) {
 	}
 	count := r.End - r.Start + 1
 	bound, via := addrOf(c.ec.Bound()), c.ec.Proxy() // behind a proxy the peer knows the proxy's address
-	ip := net.IP(bound.Addr().AsSlice())
 	first := rand.IntN(count)
 	for i := range min(count, maxBinds) {
-		port := r.Start + (first+i)%count
-		l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: ip, Port: port, Zone: bound.Addr().Zone()})
+		port := uint16(r.Start + (first+i)%count)
+		l, err := engine.ListenPort(netip.AddrPortFrom(bound.Addr(), port))
 		if errors.Is(err, syscall.EADDRINUSE) {
 			continue
 		}
@@ -97,14 +119,13 @@ func (c *conn) listen() (*passive, uint16, error) {
 			return nil, 0, errNoData
 		}
 		wait := time.Duration(c.srv.cfg.DataTimeout) * time.Second
-		p := &passive{l: l, peer: c.remote.Addr(), via: via, wait: wait}
+		p := &passive{l: l, peer: c.remote.Addr(), via: via, wait: wait, until: time.Now().Add(wait)}
 		if c.b.PassiveConnectionsSecurity == 1 {
 			p.peer = netip.Addr{}
 		}
-		l.SetDeadline(time.Now().Add(wait))
 		p.stop = time.AfterFunc(wait+time.Second, func() { l.Close() }) // a command that never comes
 		c.source = p
-		return p, addrOf(l.Addr()).Port(), nil
+		return p, port, nil
 	}
 	return nil, 0, fail(425, "No free passive port")
 }
@@ -186,6 +207,8 @@ type active struct {
 
 func (a *active) close() {}
 
+func (a *active) try() net.Conn { return nil }
+
 func (a *active) open(ctx context.Context) (net.Conn, error) {
 	d := net.Dialer{Timeout: a.wait, LocalAddr: net.TCPAddrFromAddrPort(a.from)}
 	return d.DialContext(ctx, "tcp", a.to.String())
@@ -227,16 +250,15 @@ func (c *conn) activeTo(a netip.AddrPort, verb string) error {
 	return c.reply(200, verb+" command successful")
 }
 
-// openData makes the data connection that PASV or PORT prepared.
-func (c *conn) openData(ctx context.Context, src source, private bool) (*engine.Stream, error) {
-	if src == nil {
-		return nil, fail(425, "Use PASV or EPSV first")
-	}
+// openData makes the data connection that PASV or PORT prepared, out of nc if that is there already.
+func (c *conn) openData(ctx context.Context, src source, nc net.Conn, private bool) (*engine.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(c.srv.cfg.DataTimeout)*time.Second)
 	defer cancel()
-	nc, err := src.open(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errNoData, err)
+	if nc == nil {
+		var err error
+		if nc, err = src.open(ctx); err != nil {
+			return nil, fmt.Errorf("%w: %w", errNoData, err)
+		}
 	}
 	l := engine.NewStream(nc, time.Duration(c.srv.cfg.StallTimeout)*time.Second)
 	if !private {

@@ -69,6 +69,7 @@ var (
 	errSyntax     = fail(501, "Syntax error in parameters or arguments")
 	errNotDir     = fail(550, "Not a directory")
 	errNotFile    = fail(550, "Not a regular file")
+	errNoSource   = fail(425, "Use PASV or EPSV first")
 	errNoData     = fail(425, "Cannot open the data connection")
 	errAborted    = fail(426, "Transfer aborted")
 	errAsciiSize  = fail(550, "Not available in ASCII mode")

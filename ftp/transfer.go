@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"runtime/debug"
+	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -23,7 +24,8 @@ type transfer struct {
 	done   chan struct{} // closed when the data connection and the file are done with
 	bytes  atomic.Int64
 
-	aborted bool // by ABOR, which is owed a reply; owned by the connection's turn
+	aborted bool   // by ABOR, which is owed a reply; owned by the connection's turn
+	hello   string // of a 150 that goes out with the end; owned by the transfer's goroutine until it posts that
 
 	mu   sync.Mutex // guards what follows
 	data *engine.Stream
@@ -57,6 +59,9 @@ func (c *conn) begin(verb string, writing bool, work func(ctx context.Context, x
 		close(x.done)
 		c.post(func() engine.Verdict {
 			c.x, c.source = nil, nil
+			if x.hello != "" {
+				c.reply(150, x.hello)
+			}
 			if err != nil {
 				c.failed(verb, err, writing)
 			} else {
@@ -88,13 +93,24 @@ func answered(err error) bool {
 	return known
 }
 
-// connect says 150, makes the data connection and gives it to abort's hand.
-func (c *conn) connect(ctx context.Context, x *transfer, src source, private bool, text string) (*engine.Stream, error) {
-	c.post(func() engine.Verdict {
-		c.reply(150, text)
-		return engine.Keep()
-	})
-	l, err := c.openData(ctx, src, private)
+// smallSize is what a transfer may have, in bytes, to be done before its 150 is said: it fits into any socket, so that
+// it does not wait for its peer.
+const smallSize = 8 << 10
+
+// connect says 150, makes the data connection and gives it to abort's hand. If the connection is there already, 150 of
+// a small transfer goes out together with its end: each reply by itself costs as much as the transfer does.
+func (c *conn) connect(ctx context.Context, x *transfer, src source, private, small bool, text string) (*engine.Stream, error) {
+	if src == nil {
+		return nil, errNoSource
+	}
+	var nc net.Conn
+	if small && !private {
+		nc = src.try()
+	}
+	if x.hello = text; nc == nil {
+		x.say()
+	}
+	l, err := c.openData(ctx, src, nc, private)
 	if err != nil {
 		return nil, err
 	}
@@ -105,6 +121,19 @@ func (c *conn) connect(ctx context.Context, x *transfer, src source, private boo
 		x.abort(nil)
 	}
 	return l, nil
+}
+
+// say says 150 if that has not been done.
+func (x *transfer) say() {
+	if x.hello == "" {
+		return
+	}
+	text := x.hello
+	x.hello = ""
+	x.c.post(func() engine.Verdict {
+		x.c.reply(150, text)
+		return engine.Keep()
+	})
 }
 
 // take gives the data source to a transfer.
@@ -146,16 +175,20 @@ func (c *conn) send(ctx context.Context, x *transfer, h *session.Handle, src sou
 	if off > i.Size && !ranged {
 		return fail(554, "The restart point is past the end")
 	}
-	l, err := c.connect(ctx, x, src, how.private, fmt.Sprintf("Opening data connection (%d bytes)", max(0, i.Size-off)))
-	if err != nil {
-		return err
-	}
-	defer l.Cut()
 	n := int64(-1)
 	if ranged {
 		n = last - off + 1
 	}
+	size := max(0, i.Size-off)
+	small := size <= smallSize && how == wire{} && n < 0
+	l, err := c.connect(ctx, x, src, how.private, small, "Opening data connection ("+strconv.FormatInt(size, 10)+" bytes)")
+	if err != nil {
+		return err
+	}
+	defer l.Cut()
 	switch {
+	case small:
+		err = sendSmall(l, h, off, size, x)
 	case how.deflate > 0:
 		d := c.srv.deflaters.deflater(l, how.deflate)
 		err = sendThrough(d, h, off, n, how.ascii, x)
@@ -163,6 +196,9 @@ func (c *conn) send(ctx context.Context, x *transfer, h *session.Handle, src sou
 	case how.ascii:
 		err = sendThrough(l, h, off, n, true, x)
 	default:
+		if n < 0 {
+			n = size
+		}
 		_, err = l.Send(h, off, n, func(n int) { x.bytes.Add(int64(n)) })
 	}
 	if err != nil {
@@ -183,6 +219,19 @@ func (c *conn) wire() wire {
 		w.deflate = c.level
 	}
 	return w
+}
+
+// sendSmall sends what one write and the goodbye carry together.
+func sendSmall(l *engine.Stream, h io.ReaderAt, off, size int64, x *transfer) error {
+	buf, give := engine.Buffer()
+	defer give()
+	n, err := h.ReadAt(buf[:size], off)
+	if err != nil && err != io.EOF { // the file may have become shorter
+		return err
+	}
+	m, err := l.WriteLast(buf[:n])
+	x.bytes.Add(int64(m))
+	return err
 }
 
 // lost makes an error of the network that of an aborted transfer.
@@ -279,7 +328,7 @@ func (c *conn) store(verb, arg string, f session.Flags) error {
 }
 
 func (c *conn) receive(ctx context.Context, x *transfer, h *session.Handle, src source, f session.Flags, allo int64, how wire, text string) error {
-	l, err := c.connect(ctx, x, src, how.private, text)
+	l, err := c.connect(ctx, x, src, how.private, false, text)
 	if err != nil {
 		return err
 	}
@@ -352,11 +401,12 @@ func (c *conn) list(verb, arg string, list func(ctx context.Context, put func([]
 		b := buf[:0]
 		var out io.Writer
 		var d *deflater
-		open := func() (err error) {
+		open := func(whole bool) (err error) {
 			if l != nil {
 				return nil
 			}
-			if l, err = c.connect(ctx, x, src, how.private, "Here comes the listing"); err != nil {
+			small := whole && len(b) <= smallSize && how.deflate == 0
+			if l, err = c.connect(ctx, x, src, how.private, small, "Here comes the listing"); err != nil {
 				return err
 			}
 			if out = l; how.deflate > 0 {
@@ -367,7 +417,7 @@ func (c *conn) list(verb, arg string, list func(ctx context.Context, put func([]
 		}
 		err := list(ctx, func(line []byte) error {
 			if len(b)+len(line) > 64<<10 {
-				if err := open(); err != nil {
+				if err := open(false); err != nil {
 					return err
 				}
 				if _, err := out.Write(b); err != nil {
@@ -379,7 +429,7 @@ func (c *conn) list(verb, arg string, list func(ctx context.Context, put func([]
 			return nil
 		})
 		if err == nil {
-			err = open()
+			err = open(true)
 		}
 		if l != nil {
 			defer l.Cut()
@@ -387,12 +437,15 @@ func (c *conn) list(verb, arg string, list func(ctx context.Context, put func([]
 		if err != nil {
 			return err
 		}
-		if len(b) > 0 {
-			if _, err := out.Write(b); err != nil {
+		if len(b) > 0 && d == nil {
+			if _, err := l.WriteLast(b); err != nil {
 				return lost(err)
 			}
 		}
 		if d != nil {
+			if _, err := d.Write(b); err != nil {
+				return lost(err)
+			}
 			if err := c.srv.deflaters.finish(d, how.deflate); err != nil {
 				return lost(err)
 			}

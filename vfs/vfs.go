@@ -99,6 +99,8 @@ type OpenMode struct {
 	Append bool
 	// Exclusive: the name must not exist, at Create and again at Commit; else fs.ErrExist.
 	Exclusive bool
+	// Missing is a hint: nothing stood at the name a moment ago.
+	Missing bool
 	// MustExist: the name must exist; else fs.ErrNotExist. Nothing is created.
 	MustExist bool
 	// Read: the Upload must also be an io.ReaderAt.

@@ -87,6 +87,9 @@ func (a *Actions) wants(action string) bool {
 	return true
 }
 
+// Asks implements Selective.
+func (a *Actions) Asks(action string) bool { return slices.Contains(a.cfg.ExecuteOn, action) }
+
 func (a *Actions) sync(action string) bool { return slices.Contains(a.cfg.ExecuteSync, action) }
 
 // Before has the hook refuse what it does not answer with success: a hook that is down denies (AUTH-5).

@@ -83,6 +83,12 @@ type Sink interface {
 	After(ctx context.Context, e *Event)
 }
 
+// Selective is a Sink that can say beforehand that it lets all of an action pass: then Before need not be called, nor
+// its event be made.
+type Selective interface {
+	Asks(action string) bool
+}
+
 // Approver is a Sink that may refuse an upload that has succeeded: the file is then removed again.
 type Approver interface {
 	Approve(ctx context.Context, e *Event) error

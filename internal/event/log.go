@@ -33,6 +33,9 @@ var senders = map[string]string{
 	Truncate:   "Truncate",
 }
 
+// Asks implements Selective.
+func (l *logSink) Asks(string) bool { return false }
+
 func (l *logSink) Before(context.Context, *Event) error { return nil }
 
 func (l *logSink) After(ctx context.Context, e *Event) {

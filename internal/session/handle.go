@@ -504,13 +504,13 @@ func (h *Handle) endInPlace(ctx context.Context, wrong error) (vfs.FileInfo, err
 	}
 	h.again()
 	closeIt := func() (vfs.FileInfo, error) {
-		i, serr := h.wr.Stat()
+		var i vfs.FileInfo
+		var serr error
 		if wrong != nil {
+			i, serr = h.wr.Stat()
 			err = h.wr.Abort(ctx)
-		} else if ci, cerr := h.wr.Commit(ctx); cerr == nil {
-			i, serr = ci, nil
-		} else {
-			err = cerr
+		} else if i, serr = h.wr.Commit(ctx); serr != nil {
+			err = serr
 			h.wr.Abort(ctx)
 		}
 		if serr != nil {

@@ -61,9 +61,10 @@ func (h *Handle) openRead(ctx context.Context) error {
 	if err := h.transferLimit(ctx, false); err != nil {
 		return err
 	}
-	e := x.event(event.PreDownload, pl)
-	if err := x.srv.before(ctx, e); err != nil {
-		return fmt.Errorf("%w: %w", fs.ErrPermission, err)
+	if x.srv.asks(event.PreDownload) {
+		if err := x.srv.before(ctx, x.event(event.PreDownload, pl)); err != nil {
+			return fmt.Errorf("%w: %w", fs.ErrPermission, err)
+		}
 	}
 	file, err := pl.FS.Open(ctx, pl.Path)
 	if err != nil {
@@ -187,7 +188,7 @@ func (h *Handle) judge(st standing) (vfs.OpenMode, error) {
 	if !st.exists {
 		// Without overwrite a name that appears meanwhile must not be written over; the storage sees to it.
 		mode.Exclusive = f.Exclusive || !held.has(mayOverwrite)
-		mode.Truncate = true
+		mode.Truncate, mode.Missing = true, true
 	} else if !st.link && !held.has(mayUpload) {
 		mode.MustExist = true
 	}
@@ -204,15 +205,18 @@ func (h *Handle) openWrite(ctx context.Context) (err error) {
 		return fs.ErrPermission // and do not tell what stands there
 	}
 	h.atomic = h.flags.Whole || x.srv.cfg.UploadMode&3 != 0 || pl.describe().Whole
-	st, err := look(ctx, pl)
-	if err != nil {
-		return err
-	}
-	if _, err := h.judge(st); err != nil {
-		return err
-	}
-	if err := x.unlocked(ctx, nil, pl, newMember(st)); err != nil {
-		return err
+	asks := x.srv.asks(event.PreUpload)
+	var st standing
+	if asks { // only about what would be done; without a hook the look below is enough
+		if st, err = look(ctx, pl); err != nil {
+			return err
+		}
+		if _, err := h.judge(st); err != nil {
+			return err
+		}
+		if err := x.unlocked(ctx, nil, pl, newMember(st)); err != nil {
+			return err
+		}
 	}
 	if err := h.transferLimit(ctx, true); err != nil {
 		return err
@@ -222,8 +226,10 @@ func (h *Handle) openWrite(ctx context.Context) (err error) {
 			h.dropLimit()
 		}
 	}()
-	if err := h.beforeUpload(ctx, st); err != nil {
-		return err
+	if asks {
+		if err := h.beforeUpload(ctx, st); err != nil {
+			return err
+		}
 	}
 	h.max = v.user.Filters.MaxUploadFileSize
 	if h.books, err = x.srv.enter(ctx, pl.charge, true, h.atomic); err != nil {

@@ -119,6 +119,16 @@ func (s *Server) Close(ctx context.Context) error {
 	return err
 }
 
+// asks reports whether a sink may refuse action.
+func (s *Server) asks(action string) bool {
+	for _, k := range s.deps.Sinks {
+		if x, ok := k.(event.Selective); !ok || x.Asks(action) {
+			return true
+		}
+	}
+	return false
+}
+
 // before gives e to the sinks that may refuse it.
 func (s *Server) before(ctx context.Context, e *event.Event) error {
 	for _, k := range s.deps.Sinks {

@@ -75,8 +75,8 @@ func (f *FS) create(ctx context.Context, name vfs.Path, mode vfs.OpenMode) (*upl
 
 // createInPlace opens the file that name leads to, or makes it there.
 func (f *FS) createInPlace(u *upload, flag int, mode vfs.OpenMode) error {
-	for range 3 { // again only if somebody makes or removes it at the same time
-		if !mode.Exclusive {
+	for i := range 3 { // again only if somebody makes or removes it at the same time
+		if !mode.Exclusive && (i > 0 || !mode.Missing || mode.MustExist) {
 			file, _, err := f.openRegular(u.name, flag)
 			if err == nil && mode.Truncate {
 				if err = file.Truncate(0); err != nil {
