@@ -185,7 +185,7 @@ func (p *Port) Accept(ctx context.Context, deadline time.Time) (net.Conn, error)
 
 func (p *port) accept(fd int) (*dataConn, error) {
 	for {
-		nfd, sa, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		nfd, sa, err := syscall.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC) // that of x/sys asks for the protocol too
 		switch err {
 		case nil:
 			return &dataConn{socket: socket{fd: nfd}, local: p.at, remote: addrPortOf(sa)}, nil
@@ -196,11 +196,11 @@ func (p *port) accept(fd int) (*dataConn, error) {
 	}
 }
 
-func addrPortOf(sa unix.Sockaddr) netip.AddrPort {
+func addrPortOf(sa syscall.Sockaddr) netip.AddrPort {
 	switch a := sa.(type) {
-	case *unix.SockaddrInet4:
+	case *syscall.SockaddrInet4:
 		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
-	case *unix.SockaddrInet6:
+	case *syscall.SockaddrInet6:
 		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
 	}
 	return netip.AddrPort{}

@@ -103,11 +103,8 @@ func (c *conn) connect(ctx context.Context, x *transfer, src source, private, sm
 	if src == nil {
 		return nil, errNoSource
 	}
-	var nc net.Conn
-	if small && !private {
-		nc = src.try()
-	}
-	if x.hello = text; nc == nil {
+	nc := src.try()
+	if x.hello = text; nc == nil || !small || private {
 		x.say()
 	}
 	l, err := c.openData(ctx, src, nc, private)
