@@ -117,10 +117,13 @@ func (s *Server) refresh(r *request, w *response, timeout time.Duration) error {
 // unlock gives a lock up (RFC 4918 9.11).
 func (s *Server) unlock(r *request, w *response) error {
 	token := strings.TrimSpace(r.header("Lock-Token"))
-	if len(token) < 3 || token[0] != '<' || token[len(token)-1] != '>' {
+	if len(token) > 2 && token[0] == '<' && token[len(token)-1] == '>' {
+		token = token[1 : len(token)-1]
+	} // else it is bare, as the webdav package of npm sends it
+	if token == "" || strings.ContainsAny(token, "<> ") {
 		return errNoLockToken
 	}
-	err := r.s.Unlock(r.ctx, r.path, token[1:len(token)-1])
+	err := r.s.Unlock(r.ctx, r.path, token)
 	if errors.Is(err, session.ErrNoLock) {
 		return errNotItsLock
 	}

@@ -628,6 +628,7 @@ func TestLock(t *testing.T) {
 	b.want(400, "LOCK", "/f", lockBody("odd"))
 
 	b.want(400, "UNLOCK", "/f", "")
+	b.want(400, "UNLOCK", "/f", "", "Lock-Token: <"+token)
 	b.want(409, "UNLOCK", "/f", "", "Lock-Token: <urn:uuid:00000000-0000-4000-8000-000000000000>")
 	b.want(409, "UNLOCK", "/ou", "", "Lock-Token: <"+token+">")
 	b.want(204, "UNLOCK", "/f", "", "Lock-Token: <"+token+">")
@@ -639,6 +640,7 @@ func TestLock(t *testing.T) {
 	b.want(207, "PROPPATCH", "/f", set, "If: (<"+one+">)")
 	other.want(207, "PROPPATCH", "/f", set, "If: (<"+two+">)")
 	b.want(423, "PROPPATCH", "/f", set)
+	b.want(204, "UNLOCK", "/f", "", "Lock-Token: "+one)
 }
 
 func TestLockOfNothingMakesAFile(t *testing.T) {
