@@ -33,6 +33,8 @@ type Config struct {
 	StallTimeout     int `json:"stall_timeout"`
 	// MinRate is how many bytes a second a body must come with, over half a minute of waiting; 0 is any.
 	MinRate int `json:"min_rate"`
+	// DepthInfinityLimit is how many resources a PROPFIND of depth infinity may tell of; 0 refuses it (DAV-2).
+	DepthInfinityLimit int `json:"depth_infinity_limit"`
 
 	// Not in the file; the caller sets it.
 
@@ -149,6 +151,8 @@ func DefaultConfig() Config {
 		KeepAliveTimeout: 60,
 		StallTimeout:     60,
 		MinRate:          240,
+
+		DepthInfinityLimit: 20_000,
 	}
 }
 
@@ -232,6 +236,7 @@ func (c *Config) Validate() error {
 	between("keep_alive_timeout", c.KeepAliveTimeout, 1, 3600)
 	between("stall_timeout", c.StallTimeout, 1, 24*3600)
 	between("min_rate", c.MinRate, 0, 1<<20)
+	between("depth_infinity_limit", c.DepthInfinityLimit, 0, 1<<30)
 	return errors.Join(errs...)
 }
 

@@ -44,7 +44,7 @@ func (s *Server) propfind(r *request, w *response) error {
 	}
 	k := newWalk(s, r, w, f)
 	defer k.release()
-	e := entry{path: r.path, info: info}
+	e := entry{own: true, path: r.path, info: info}
 	if f.dead {
 		if e.dead, err = r.s.Props(r.ctx, r.path); err != nil {
 			return err

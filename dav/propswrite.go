@@ -11,7 +11,8 @@ import (
 
 // entry is one resource of a multistatus.
 type entry struct {
-	path vfs.Path // of the request's own resource; of others it is made where it is needed
+	own  bool     // it is the request's resource
+	path vfs.Path // of that; of others it is made where it is needed
 	dir  vfs.Path // that holds it, if path is not set
 	info vfs.FileInfo
 	dead []session.Prop
@@ -19,7 +20,7 @@ type entry struct {
 
 // at is the path of the resource.
 func (e *entry) at() vfs.Path {
-	if e.path.IsRoot() && e.info.Name != "/" {
+	if !e.own {
 		if p, err := e.dir.Child(e.info.Name); err == nil {
 			return p
 		}
@@ -47,6 +48,7 @@ type propWriter struct {
 
 	b       []byte
 	missing []propRef
+	room    bool // allprop has shown the quota
 	tag     []byte
 
 	second   int64 // lastDate is the date of this second
@@ -69,8 +71,8 @@ func (w *propWriter) response(href []byte, e *entry) {
 	if w.find.kind != findNames {
 		for i := range w.find.props {
 			p := &w.find.props[i]
-			if w.find.kind == findAll && p.live != propNone && liveProps[p.live].all {
-				continue // included twice
+			if w.find.kind == findAll && (liveProps[p.live].all || w.room && (p.live == propQuotaAvailable || p.live == propQuotaUsed)) {
+				continue // it is there already
 			}
 			if !w.prop(p, e) {
 				w.missing = append(w.missing, *p)
@@ -160,6 +162,12 @@ func (w *propWriter) all(e *entry) {
 		if liveProps[p].all {
 			w.live(p, e)
 		}
+	}
+	if w.room = e.own && !w.s.Remote(e.path); w.room {
+		// Clients that ask for everything show the room of a drive by it. RFC 4331 2 leaves it out for what it costs
+		// with every entry.
+		w.live(propQuotaAvailable, e)
+		w.live(propQuotaUsed, e)
 	}
 	for i := range e.dead {
 		d := &e.dead[i]

@@ -79,9 +79,6 @@ type door struct {
 	proxies      []netip.Prefix
 }
 
-// walkLimit bounds a PROPFIND of depth infinity, in resources.
-const walkLimit = 20_000
-
 // What may run at once: of a user's requests, and of logins, which may hash or ask hooks.
 const (
 	userLane  = 16
@@ -100,7 +97,7 @@ func New(cfg Config, e *engine.Engine, s *session.Server, gate Gate, log *slog.L
 	srv := &Server{
 		cfg: cfg, sessions: s, engine: e, gate: gate, log: log, now: time.Now, methods: table, allow: allowed(table),
 		types: newContentTypes(cfg.Cache.MimeTypes.CustomMappings), cors: newCORS(cfg.CORS, table), logged: newLogins(cfg.Cache.Users),
-		finds: newFindCache(), walkLimit: walkLimit,
+		finds: newFindCache(), walkLimit: cfg.DepthInfinityLimit,
 		header: seconds(cfg.HeaderTimeout), idle: seconds(cfg.KeepAliveTimeout), stall: seconds(cfg.StallTimeout),
 	}
 	for i, b := range cfg.Bindings {

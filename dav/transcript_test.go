@@ -24,7 +24,7 @@ import (
 // listenTranscript runs a server for the user "u" and gives its address.
 func listenTranscript(t testing.TB) string {
 	t.Helper()
-	env := sessiontest.New(t, sessiontest.Options{Props: &memProps{}}, sessiontest.User("u"))
+	env := sessiontest.New(t, sessiontest.Options{}, sessiontest.User("u"))
 	cfg := DefaultConfig()
 	cfg.Bindings[0].Address, cfg.Bindings[0].Port = "127.0.0.1", 1
 	e, err := engine.New(engine.Options{})

@@ -32,8 +32,6 @@ type Options struct {
 	Mem func(root string) mem.Options
 	Log *slog.Logger
 	Now func() time.Time
-	// Props keeps dead properties; nil keeps them in memory.
-	Props account.Props
 	// Keep leaves the server open at the end of the test, for tests that crash it.
 	Keep bool
 	// From is an Env whose storages and counters are gone on with, as after a restart.
@@ -90,12 +88,9 @@ func New(t testing.TB, o Options, users ...account.User) *Env {
 	for _, u := range users {
 		e.Store.PutUser(u)
 	}
-	if o.Props == nil {
-		o.Props = e.Kept
-	}
 	var err error
 	e.Server, err = session.New(cfg, session.Deps{
-		Auth: e.Store, Counters: e.Store, Accounts: e.Store, Locks: e.Kept, Props: o.Props, NewFS: o.NewFS, Sinks: []event.Sink{e.Events},
+		Auth: e.Store, Counters: e.Store, Accounts: e.Store, Locks: e.Kept, Props: e.Kept, NewFS: o.NewFS, Sinks: []event.Sink{e.Events},
 		Log: o.Log, Now: o.Now,
 		Failed: func(f session.Failure) {
 			select {
