@@ -97,6 +97,11 @@ func (n *node) build(ctx context.Context) error {
 				n.log.Error("the IP lists stay as they were", "sender", "service", "error", err)
 			}
 		}
+		if n.s.DataProvider.isServer() && (ch.All || ch.Kept) { // what other nodes wrote
+			if err := errors.Join(n.sessions.SyncLocks(ctx), n.sessions.SyncProps(ctx)); err != nil {
+				n.log.Error("locks of other nodes may be missed until the next change", "sender", "service", "error", err)
+			}
+		}
 		if ch.All || len(ch.Users) > 0 {
 			n.sessions.Recheck(ctx, ch.Users...) // without names, all
 		}

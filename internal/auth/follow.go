@@ -45,6 +45,8 @@ func (a *Authenticator) apply(b cache.Batch) {
 			ch.All = true
 		case account.KindIPList:
 			ch.Lists = true
+		case account.KindLock, account.KindProps:
+			ch.Kept = true
 		}
 	}
 	if ch.All {
@@ -52,7 +54,7 @@ func (a *Authenticator) apply(b cache.Batch) {
 		a.accounts.epochs.DropAll()
 	}
 	a.accounts.heard.Store(true)
-	if ch.All || ch.Lists || len(ch.Users) > 0 {
+	if ch.All || ch.Lists || ch.Kept || len(ch.Users) > 0 {
 		a.changes.tell(ch)
 	}
 }
@@ -76,11 +78,13 @@ func (a *Authenticator) Forget(kind account.Kind, key string) {
 	a.changes.tell(ch)
 }
 
-// Changed says which accounts may have changed: all, or those of Users; and whether IP lists have. All is everything.
+// Changed says which accounts may have changed: all, or those of Users; and whether IP lists have, or the locks and
+// properties of files. All is everything.
 type Changed struct {
 	All   bool
 	Users []string
 	Lists bool
+	Kept  bool
 }
 
 // OnChange has fn called after accounts have changed and been forgotten, so that live sessions can be
@@ -108,6 +112,7 @@ type notifier struct {
 func (n *notifier) tell(ch Changed) {
 	n.mu.Lock()
 	n.pending.Lists = n.pending.Lists || ch.Lists
+	n.pending.Kept = n.pending.Kept || ch.Kept
 	n.pending.All = n.pending.All || ch.All || len(n.pending.Users)+len(ch.Users) > maxChanged
 	if n.pending.All {
 		n.pending.Users = nil

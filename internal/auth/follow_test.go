@@ -190,9 +190,10 @@ func TestChangesAreSeen(t *testing.T) {
 		w.store.users["ann"] = user("ann", func(u *account.User) { u.Status = 0 })
 		w.store.change(account.KindUser, "ann")
 		w.store.change(account.KindShare, "s")
+		w.store.change(account.KindLock, "urn:uuid:1")
 	})
 	w.poll()
-	if ch := <-told; ch.All || !slices.Equal(ch.Users, []string{"ann"}) {
+	if ch := <-told; ch.All || !ch.Kept || !slices.Equal(ch.Users, []string{"ann"}) {
 		t.Errorf("told %+v, want ann", ch)
 	}
 	id, err := w.Authenticate(t.Context(), password("ann", "secret"))

@@ -141,3 +141,78 @@ func TestOnlyTheLockersUserMayUseItsToken(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestUploadsMeetALockThatCameMeanwhile(t *testing.T) {
+	a, b := sessiontest.User("a"), sessiontest.User("b")
+	b.HomeDir = a.HomeDir
+	env := sessiontest.New(t, sessiontest.Options{}, a, b)
+	x, y := env.Login("a"), env.Login("b")
+	p := path(t, "/f")
+	if err := store(t, x, p, "old"); err != nil {
+		t.Fatal(err)
+	}
+	open := func(s *session.Session, whole bool, tokens ...string) *session.Handle {
+		h, err := s.OpenFile(session.WithLockTokens(t.Context(), tokens), p, session.Flags{Write: true, Create: true, Truncate: true, Whole: whole})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	h := open(y, true)
+	l, _, err := x.Lock(t.Context(), p, exclusive())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.WriteAt([]byte("theirs"), 0)
+	if err := h.Close(t.Context()); !errors.Is(err, session.ErrLocked) {
+		t.Errorf("an upload that was begun before the lock was published: %v", err)
+	}
+	if i, err := x.Stat(t.Context(), p); err != nil || i.Size != 3 {
+		t.Errorf("under the lock: %v, %v", i, err)
+	}
+	h = open(x, true, l.Token)
+	h.WriteAt([]byte("mine"), 0)
+	if err := h.Close(t.Context()); err != nil {
+		t.Errorf("an upload whose opening gave the token: %v", err)
+	}
+	if err := x.Unlock(t.Context(), p, l.Token); err != nil {
+		t.Fatal(err)
+	}
+	h = open(y, false)
+	if _, _, err := x.Lock(t.Context(), p, exclusive()); !errors.Is(err, session.ErrBusy) {
+		t.Errorf("a file that somebody writes in place was locked: %v", err)
+	}
+	if err := h.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := x.Lock(t.Context(), p, exclusive()); err != nil {
+		t.Errorf("after that: %v", err)
+	}
+}
+
+func TestLocksOutliveARestart(t *testing.T) {
+	env := sessiontest.New(t, sessiontest.Options{Keep: true}, sessiontest.User("a"))
+	l, _, err := env.Login("a").Lock(t.Context(), path(t, "/f"), exclusive())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := sessiontest.New(t, sessiontest.Options{From: env}, sessiontest.User("a"))
+	x := again.Login("a")
+	if err := store(t, x, path(t, "/f"), "x"); !errors.Is(err, session.ErrLocked) {
+		t.Errorf("after a restart: %v", err)
+	}
+	if err := store(t, x, path(t, "/f"), "x", l.Token); err != nil {
+		t.Error(err)
+	}
+	// What another node does is seen when the store is read again.
+	if err := env.Server.BreakLock(t.Context(), l.Token); err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Server.SyncLocks(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := store(t, x, path(t, "/f"), "y"); err != nil {
+		t.Errorf("a lock that another node gave up: %v", err)
+	}
+	env.Server.Close(t.Context())
+}
