@@ -115,6 +115,15 @@ func (c *conn) Write(p []byte) (int, error) {
 func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 	to, ok := c.Conn.(io.ReaderFrom)
 	src, limited := r.(*io.LimitedReader)
+	if limited && ok {
+		if b, is := src.R.(*FileBody); is {
+			if file := b.f.File(); file != nil {
+				n, err := b.sendTo(c, to, file, src.N)
+				src.N -= n
+				return n, err
+			}
+		}
+	}
 	var file *os.File
 	if limited {
 		file, _ = src.R.(*os.File)

@@ -273,7 +273,7 @@ func loginProtocol(p string) string {
 // account may still be in, and makes the account's directories where that is due. The session ends with
 // Close, or when ctx does. Every SSH channel, FTP control connection and in-flight request is one.
 func (s *Server) Open(ctx context.Context, l *Login, c Conn) (*Session, error) {
-	x, err := s.open(ctx, l, c)
+	x, err := s.open(ctx, l, c, nil)
 	if l.quiet {
 		return x, err
 	}
@@ -299,7 +299,7 @@ func (s *Server) Open(ctx context.Context, l *Login, c Conn) (*Session, error) {
 	return x, nil
 }
 
-func (s *Server) open(ctx context.Context, l *Login, c Conn) (*Session, error) {
+func (s *Server) open(ctx context.Context, l *Login, c Conn, sh *Share) (*Session, error) {
 	attempt := l.attempt
 	attempt.ConnID, attempt.Client = c.ID, c.Client
 	cctx, cancel := context.WithTimeout(ctx, storageWait)
@@ -314,7 +314,7 @@ func (s *Server) open(ctx context.Context, l *Login, c Conn) (*Session, error) {
 	x := &Session{
 		srv: s, conn: c, name: id.User.Username, started: s.deps.Now(), id: id, attempt: attempt,
 		remoteIP: c.Remote.Addr().Unmap().String(), remoteAddr: c.Remote.String(), localAddr: c.Local.String(),
-		handles: map[*Handle]struct{}{}, ended: make(chan struct{}),
+		handles: map[*Handle]struct{}{}, ended: make(chan struct{}), share: sh,
 	}
 	x.last.Store(x.started.UnixNano())
 	if err := s.register(x, id.User.MaxSessions); err != nil {

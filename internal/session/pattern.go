@@ -23,6 +23,7 @@ const (
 type patternTable struct {
 	filters map[vfs.Path]*nameFilter
 	hides   bool
+	only    []vfs.Path // nothing but these and what lies below is there; nil: all is
 }
 
 type nameFilter struct {
@@ -66,22 +67,35 @@ func lowerGlobs(list []string) ([]string, error) {
 
 // judge says what holds for p, whose parents may be hidden too.
 func (t *patternTable) judge(p vfs.Path) verdict {
-	if t == nil || p.IsRoot() {
+	if t == nil {
 		return allowed
+	}
+	if !t.holds(p) {
+		return hidden
 	}
 	if t.hides {
 		for q := p.Dir(); !q.IsRoot(); q = q.Dir() {
-			if t.judgeName(q) == hidden {
+			if t.ownName(q) == hidden {
 				return hidden
 			}
 		}
 	}
-	return t.judgeName(p)
+	return t.ownName(p)
 }
 
 // judgeName judges p's own name. The parents are the caller's business.
 func (t *patternTable) judgeName(p vfs.Path) verdict {
-	if t == nil || p.IsRoot() {
+	if t == nil {
+		return allowed
+	}
+	if !t.holds(p) {
+		return hidden
+	}
+	return t.ownName(p)
+}
+
+func (t *patternTable) ownName(p vfs.Path) verdict {
+	if p.IsRoot() {
 		return allowed
 	}
 	f, at := t.filterFor(p.Dir())
@@ -124,6 +138,9 @@ func (t *patternTable) within(dir vfs.Path) bool {
 	if t == nil {
 		return false
 	}
+	if t.only != nil {
+		return true
+	}
 	for p := range t.filters {
 		if p.Within(dir) || dir.Within(p) {
 			return true
@@ -136,6 +153,9 @@ func (t *patternTable) within(dir vfs.Path) bool {
 func (t *patternTable) differ(from, to vfs.Path) bool {
 	if t == nil {
 		return false
+	}
+	if t.only != nil {
+		return true
 	}
 	for p := range t.filters {
 		if p.Within(from) || p.Within(to) {

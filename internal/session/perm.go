@@ -72,6 +72,7 @@ func (r rights) holdsRename() bool { return r.has(anyRenameFile) && r.has(anyRen
 type permTable struct {
 	exact map[vfs.Path]rights
 	globs map[int][]globEntry // by depth
+	share *Share              // takes away what a share does not give; nil for the account itself
 }
 
 type globEntry struct {
@@ -143,6 +144,13 @@ func specificity(glob string) int {
 
 // at is what is held in dir.
 func (t *permTable) at(dir vfs.Path) rights {
+	if t.share != nil {
+		return t.share.confined(dir, t.own(dir))
+	}
+	return t.own(dir)
+}
+
+func (t *permTable) own(dir vfs.Path) rights {
 	for {
 		if r, ok := t.exact[dir]; ok {
 			return r
@@ -162,7 +170,7 @@ func (t *permTable) at(dir vfs.Path) rights {
 }
 
 // uniform reports whether one entry rules the whole tree.
-func (t *permTable) uniform() bool { return len(t.exact) == 1 && len(t.globs) == 0 }
+func (t *permTable) uniform() bool { return t.share == nil && len(t.exact) == 1 && len(t.globs) == 0 }
 
 // within is what is held everywhere at and below dir.
 func (t *permTable) within(dir vfs.Path) rights {
@@ -187,6 +195,9 @@ func (t *permTable) within(dir vfs.Path) rights {
 
 // restrictedWithin reports whether an entry other than ["*"] stands at p or may stand below it.
 func (t *permTable) restrictedWithin(p vfs.Path) bool {
+	if t.share != nil {
+		return true
+	}
 	for q, r := range t.exact {
 		if r != allRights && q.Within(p) {
 			return true

@@ -43,7 +43,8 @@ type Session struct {
 	started    time.Time
 	unhook     func() bool
 
-	id *auth.Identity // the login's; immutable
+	id    *auth.Identity // the login's; immutable
+	share *Share         // immutable; nil for the account itself
 
 	cur  atomic.Pointer[view]
 	last atomic.Int64 // ns, the last sign of life
@@ -68,7 +69,7 @@ func (x *Session) adopt(v *view) {
 	x.srv.mu.Lock()
 	x.views = append(x.views, v)
 	x.srv.mu.Unlock()
-	x.cur.Store(v)
+	x.cur.Store(x.confine(v))
 }
 
 // StartDir is where relative paths begin.
