@@ -99,7 +99,9 @@ func keep(n, o reflect.Value) {
 	case reflect.Struct:
 		if n.Type() == secretType {
 			s := n.Addr().Interface().(*secret.Secret)
-			*s = s.Keep(o.Interface().(secret.Secret))
+			if stored := o.Interface().(secret.Secret); s.Status != secret.Redacted || !stored.IsEmpty() {
+				*s = s.Keep(stored)
+			} // else Unkept finds it
 			return
 		}
 		for i := range n.NumField() {
