@@ -64,9 +64,11 @@ cd box
 put text
 copy text two
 lock two
-move two three
 put text two
 unlock two
+copy two three
+move three nine
+move nine three
 propset text mood happy
 propget text mood
 copy text four
@@ -80,7 +82,7 @@ ls
 quit
 `}.run(t, cadaver, url)
 	for _, want := range []string{
-		"Creating `box': succeeded", "Copying `/box/text' to `/box/two':  succeeded", "Locking `two': succeeded", "Moving `/box/two' to `/box/three':  succeeded",
+		"Creating `box': succeeded", "Copying `/box/text' to `/box/two':  succeeded", "Locking `two': succeeded", "Unlocking `two': succeeded", "Moving `/box/nine' to `/box/three':  succeeded",
 		"Setting property on `text': succeeded", "Value of mood is: happy", "Deleting `text': succeeded", "Listing collection `/box/': succeeded", "Coll:   chest",
 	} {
 		if !strings.Contains(out, want) {
