@@ -179,6 +179,13 @@ type (
 	Copier interface {
 		Copy(ctx context.Context, from, to Path, replace bool) error
 	}
+	// Crosser moves between two trees of one resource, such as two directories of one server, as if they were one.
+	Crosser interface {
+		// Reaches reports whether other is on the same resource (data-model.md 6).
+		Reaches(other FS) bool
+		// RenameTo is Rename to a name of another FS that is reached.
+		RenameTo(ctx context.Context, from Path, target FS, to Path, replace bool) error
+	}
 	// StatFSer knows the room of the storage at name.
 	StatFSer interface {
 		StatFS(ctx context.Context, name Path) (StatFS, error)

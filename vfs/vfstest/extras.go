@@ -47,7 +47,7 @@ var extraCases = []testCase{
 			return
 		}
 		for _, n := range []string{"/f", "/d"} {
-			at, mt := time.Unix(1_111_111_111, 5000), time.Unix(999_999_999, 123_456_000)
+			at, mt := e.at(time.Unix(1_111_111_111, 5000)), e.at(time.Unix(999_999_999, 123_456_000))
 			e.ok("times", s.SetAttr(ctx, e.path(n), vfs.Attr{Set: vfs.AttrTimes, Atime: at, Mtime: mt}, true))
 			if i := e.stat(n); !i.ModTime.Equal(mt) || !i.AccessTime.Equal(at) {
 				e.Errorf("%s: %v %v", n, i.ModTime, i.AccessTime)
@@ -66,6 +66,9 @@ var extraCases = []testCase{
 		}
 		// The ends of what protocols can say (year 1901, 1970, 2038, 2106).
 		for _, sec := range []int64{-1 << 31, 0, 1<<31 - 1, 1 << 31, 1<<32 - 1} {
+			if sec < 0 && e.caps.Times >= time.Second {
+				continue
+			}
 			when := time.Unix(sec, 0)
 			e.ok("times", s.SetAttr(ctx, e.path("/f"), vfs.Attr{Set: vfs.AttrTimes, Atime: when, Mtime: when}, true))
 			if i := e.stat("/f"); !i.ModTime.Equal(when) {
