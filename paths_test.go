@@ -33,6 +33,7 @@ var mayTakeText = map[string]string{
 	"vfs/local.New.root":                         "the operator's directory",
 	"vfs/local.FS.Symlink.target":                "a Linker",
 	"vfs/mem.FS.Symlink.target":                  "a Linker",
+	"vfs/sftpfs.FS.Symlink.target":               "a Linker",
 	"vfs/object.Bucket.Begin.key":                "a key, made of a Path by the tree alone",
 	"vfs/object.Bucket.Copy.to":                  "a key, made of a Path by the tree alone",
 	"vfs/object.Bucket.Delete.keys":              "a key, made of a Path by the tree alone",

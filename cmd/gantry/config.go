@@ -101,9 +101,10 @@ type Common struct {
 	ServerVersion string `json:"server_version"` // "short" hides the version
 	TZ            string `json:"tz"`             // "local" for access times, else UTC
 
-	AllowedEndpoints []string `json:"allowed_endpoints"` // beside public ones, of storages: networks, loopback, private, any (SSRF-1)
-	Cloud            Cloud    `json:",inline"`
-	SecretMinEntropy float64  `json:"secret_min_entropy"` // bits, of plain passphrases and customer keys of storages; 0 takes every one
+	AllowedEndpoints     []string `json:"allowed_endpoints"` // beside public ones, of storages: networks, loopback, private, any (SSRF-1)
+	Cloud                Cloud    `json:",inline"`
+	AllowSelfConnections int      `json:"allow_self_connections"` // 1: an SFTP storage may be on this server
+	SecretMinEntropy     float64  `json:"secret_min_entropy"`     // bits, of plain passphrases and customer keys of storages; 0 takes every one
 
 	Actions            event.ActionsConfig `json:"actions"`
 	StartupHook        string              `json:"startup_hook"`
@@ -130,6 +131,9 @@ func (c Common) Validate() error {
 	}
 	if _, err := egress.New(c.AllowedEndpoints); err != nil {
 		errs = append(errs, fmt.Errorf("common.allowed_endpoints%w", err))
+	}
+	if c.AllowSelfConnections < 0 || c.AllowSelfConnections > 1 {
+		errs = append(errs, fmt.Errorf("common.allow_self_connections: must be 0 or 1, it is %d", c.AllowSelfConnections))
 	}
 	if c.SecretMinEntropy < 0 || c.SecretMinEntropy > 1000 {
 		errs = append(errs, fmt.Errorf("common.secret_min_entropy: must be between 0 and 1000, it is %v", c.SecretMinEntropy))

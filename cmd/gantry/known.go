@@ -9,7 +9,7 @@ import (
 // laterKeys are keys of features that are not built yet, one section a line. A file that names them loads,
 // with a warning. Whoever builds a feature moves its keys from here into the structure.
 const laterKeys = `
-common: resume_max_size allow_self_connections metadata.* event_manager.*
+common: resume_max_size metadata.* event_manager.*
 acme: domains email key_type certs_path ca_endpoint renew_days http01_challenge.port http01_challenge.proxy_header http01_challenge.webroot tls_alpn01_challenge.port
 data_provider: is_shared node.host node.port node.proto auto_backup.enabled auto_backup.hour auto_backup.day_of_week delayed_quota_update
 httpd: bindings[].enable_web_admin bindings[].enable_web_client bindings[].enabled_login_methods bindings[].hide_login_url bindings[].languages bindings[].base_url bindings[].oidc.* bindings[].branding.* templates_path static_files_path openapi_path cookie_lifetime share_cookie_lifetime hide_support_link

@@ -127,6 +127,7 @@ func (n *node) build(ctx context.Context) error {
 	if n.ssh, err = ssh.New(n.s.SFTPD, n.sessions, gate{n.guard, n.hooks, account.ProtocolSSH}, n.log.With("sender", "sftpd")); err != nil {
 		return err
 	}
+	storages.know(n.ssh.HostKeys, merged{n.store})
 	return n.buildHTTP(hasher)
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/gantryhq/gantry/internal/account"
 	"github.com/gantryhq/gantry/internal/egress"
@@ -16,6 +17,7 @@ import (
 	"github.com/gantryhq/gantry/vfs"
 	"github.com/gantryhq/gantry/vfs/crypt"
 	"github.com/gantryhq/gantry/vfs/local"
+	"github.com/gantryhq/gantry/vfs/sftpfs"
 )
 
 // opener opens one kind of storage. The secrets of st are open, in a copy that is the opener's.
@@ -27,6 +29,8 @@ type storages struct {
 	box    *secret.Box
 	egress *egress.Policy // what dials endpoints (SSRF-1)
 	cloud  *cloud
+	sftp   *sftpfs.Pool
+	self   atomic.Pointer[self]
 	// openers is the registry of backends. Read only.
 	openers map[account.Provider]opener
 }
@@ -46,16 +50,21 @@ func (s *settings) newStorages(any bool, log *slog.Logger) (*storages, error) {
 		return nil, fmt.Errorf("common.allowed_endpoints%w", err)
 	}
 	x := &storages{common: &s.Common, box: box, egress: policy, cloud: newCloud(&s.Common, policy, log)}
+	x.sftp = sftpfs.NewPool(sftpfs.Options{Dial: policy.DialContext, Log: log.With("sender", "sftpfs"), Software: "Gantry_" + version, Own: x.ownHost})
 	x.openers = map[account.Provider]opener{
 		account.LocalProvider: newLocal,
 		account.CryptProvider: newCrypt,
 		account.S3Provider:    x.cloud.openS3,
+		account.SFTPProvider:  x.openSFTP,
 	}
 	return x, nil
 }
 
 // close ends what the storages do by themselves.
-func (x *storages) close() { x.cloud.close() }
+func (x *storages) close() {
+	x.cloud.close()
+	x.sftp.Close()
+}
 
 // open is session.Deps.NewFS. Sealed secrets are opened here and nowhere else.
 func (x *storages) open(ctx context.Context, st session.Storage) (vfs.FS, error) {

@@ -55,6 +55,7 @@ type Handle struct {
 	end  sync.Once
 
 	published vfs.FileInfo // owned by end
+	gone      bool         // the storage's upload is aborted already; owned by end
 
 	mu      sync.Mutex // guards the fields below
 	where   place      // where the file will stand
@@ -388,8 +389,9 @@ func (h *Handle) finish(ctx context.Context, cause error) error {
 		// A peer that waits for its close cannot be kept longer than its patience by one of its own writes.
 		defer context.AfterFunc(ctx, func() { h.x.halt(context.Cause(ctx)) })()
 	}
-	if h.remote && cause != nil && h.wr != nil {
-		h.wr.Abort(ctx) // wakes those that wait for the network; remote uploads have nothing to be counted
+	if h.remote && cause != nil && h.wr != nil && !h.keepsPartial(cause) {
+		h.wr.Abort(ctx) // wakes those that wait for the network
+		h.gone = true
 	}
 	if h.file != nil {
 		h.file.Close() // wakes reads
@@ -463,7 +465,7 @@ func (h *Handle) endUpload(ctx context.Context, wrong error, e *event.Event) err
 		i, err = h.endInPlace(ctx, wrong)
 	case wrong == nil:
 		i, err = h.publish(ctx, false)
-	case srv.cfg.UploadMode&3 == 2 && h.fresh && !h.flags.Whole && !errors.Is(wrong, ErrQuota) && !h.remote && !h.opened.describe().Whole:
+	case h.keepsPartial(wrong):
 		i, err = h.publish(ctx, true)
 	default:
 		err = h.drop(ctx)
@@ -477,6 +479,11 @@ func (h *Handle) endUpload(ctx context.Context, wrong error, e *event.Event) err
 	e.FileSize, h.published = i.Size, i
 	e.VirtualPath, e.Path = at.p.String(), at.describe().StoragePath
 	return err
+}
+
+// keepsPartial reports whether what a lost connection left is published, so that it can be resumed.
+func (h *Handle) keepsPartial(wrong error) bool {
+	return h.atomic && h.s.srv.cfg.UploadMode&3 == 2 && h.fresh && !h.flags.Whole && !errors.Is(wrong, ErrQuota) && !h.opened.describe().Whole
 }
 
 // endInPlace closes a file that was written where it stands.
@@ -499,7 +506,7 @@ func (h *Handle) endInPlace(ctx context.Context, wrong error) (vfs.FileInfo, err
 	}
 	var err error
 	cut := errors.Is(wrong, ErrQuota)
-	if cut && h.initialKept() >= 0 && !h.fresh && !h.flags.Truncate {
+	if cut && !h.gone && h.initialKept() >= 0 && !h.fresh && !h.flags.Truncate {
 		h.wr.Truncate(h.initial) // a resume that met a limit: what was there before stays
 	}
 	h.again()
@@ -507,8 +514,10 @@ func (h *Handle) endInPlace(ctx context.Context, wrong error) (vfs.FileInfo, err
 		var i vfs.FileInfo
 		var serr error
 		if wrong != nil {
-			i, serr = h.wr.Stat()
-			err = h.wr.Abort(ctx)
+			if i, serr = h.wr.Stat(); h.gone {
+				serr = fs.ErrClosed // by its name then
+			}
+			err = h.drop(ctx)
 		} else if i, serr = h.wr.Commit(ctx); serr != nil {
 			err = serr
 			h.wr.Abort(ctx)
@@ -538,15 +547,21 @@ func (h *Handle) again() {
 	h.mu.Lock()
 	a := h.attr
 	h.mu.Unlock()
-	if a.Set != 0 {
+	if a.Set != 0 && !h.gone {
 		if err := h.wr.SetAttr(a); err != nil && !errors.Is(err, vfs.ErrUnsupported) {
 			h.s.srv.log.Warn("attributes of an upload", "path", h.Path().String(), "error", err)
 		}
 	}
 }
 
-// drop forgets a hidden upload.
-func (h *Handle) drop(ctx context.Context) error { return h.wr.Abort(ctx) }
+// drop ends an upload without publishing it, once.
+func (h *Handle) drop(ctx context.Context) error {
+	if h.gone {
+		return nil
+	}
+	h.gone = true
+	return h.wr.Abort(ctx)
+}
 
 // publish commits a hidden upload and counts the net change. partial: it is what a lost connection left of
 // a new file, and must not replace anything.

@@ -65,6 +65,7 @@ type move struct {
 	info    vfs.FileInfo // of the source
 	pending *Handle      // the source is this upload, not published yet
 	across  bool         // copy and remove
+	cross   vfs.Crosser  // the source's, if both storages stand on one server
 }
 
 // check goes through the rules but quota. The numbers are the reference's.
@@ -161,11 +162,20 @@ func (m *move) resource() error {
 		return nil
 	}
 	a, b := m.from.describe(), m.to.describe()
-	if m.from.id != m.to.id && (a.Provider != b.Provider || a.Remote || b.Remote) {
+	near, ok := vfs.As[vfs.Crosser](m.from.FS)
+	reached := ok && near.Reaches(m.to.FS)
+	if m.from.id != m.to.id && !reached && (a.Provider != b.Provider || a.Remote || b.Remote) {
 		return refuse("rename", m.from.p)
 	}
 	if m.pending != nil {
 		return pathError("rename", m.from.p, ErrBusy)
+	}
+	if reached && *m.from.charge == *m.to.charge {
+		if len(m.x.srv.pendings.at(m.x.pendingKey(&m.from))) > 0 {
+			return pathError("rename", m.from.p, ErrBusy)
+		}
+		m.cross = near
+		return nil
 	}
 	m.across = true
 	return nil
@@ -351,7 +361,13 @@ func (m *move) renamePublished(ctx context.Context, src vfs.FileInfo, books *boo
 		defer replaced.end()
 	}
 	// A name that was free must still be: without overwrite nothing may be written over by a race.
-	if err := m.from.FS.Rename(ctx, m.from.Path, m.to.Path, m.replace && exists || m.replace && m.v.perms.at(m.to.p.Dir()).has(mayOverwrite)); err != nil {
+	replace := m.replace && exists || m.replace && m.v.perms.at(m.to.p.Dir()).has(mayOverwrite)
+	if m.cross != nil {
+		err = m.cross.RenameTo(ctx, m.from.Path, m.to.FS, m.to.Path, replace)
+	} else {
+		err = m.from.FS.Rename(ctx, m.from.Path, m.to.Path, replace)
+	}
+	if err != nil {
 		return err
 	}
 	if src.Ino != 0 && src.Ino == old.Ino && src.Dev == old.Dev {

@@ -206,13 +206,16 @@ func (s *Server) makeDirs(ctx context.Context, v *view) {
 	if v.user.UID > 0 || v.user.GID > 0 {
 		attr = vfs.Attr{Set: vfs.AttrOwner, UID: ownerOf(v.user.UID), GID: ownerOf(v.user.GID)}
 	}
-	make := func(dir vfs.Path) {
+	make := func(dir vfs.Path, remote bool) {
 		var steps []vfs.Path
 		for ; !dir.IsRoot(); dir = dir.Dir() {
 			steps = append(steps, dir)
 		}
 		for i := len(steps) - 1; i >= 0; i-- {
 			if r := v.tree.Resolve(steps[i]); !r.IsMount && !r.Path.IsRoot() {
+				if pl := v.place(steps[i]); !remote && pl.describe().Remote {
+					continue // a login does not wait for what the tree shows anyway
+				}
 				if err := r.FS.Mkdir(ctx, r.Path, attr); err != nil && !errors.Is(err, fs.ErrExist) {
 					return
 				}
@@ -220,10 +223,10 @@ func (s *Server) makeDirs(ctx context.Context, v *view) {
 		}
 	}
 	for _, m := range v.tree.Mounts() {
-		make(m.Path.Dir())
+		make(m.Path.Dir(), false)
 	}
 	if start, err := vfs.ParseConfigPath(v.user.Filters.StartDirectory); err == nil {
-		make(start)
+		make(start, true)
 	}
 }
 
