@@ -1,6 +1,9 @@
 # Gantry's tasks. `make run` serves ./data, `make test` checks everything that a commit needs.
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -X main.version=$(VERSION)
+# Google's client is built without the modules of its gRPC transport, which is not used: 13 MB less. Add nogcs to leave
+# Google Cloud Storage out: another 12 MB.
+TAGS ?= disable_grpc_modules
 FUZZTIME ?= 180s
 BENCH ?= -json bin/bench.json
 
@@ -8,7 +11,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .PHONY: build run deps test test-long bench microbench fuzz lint cross
 build:
-	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+	go build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 
 run: build
 	mkdir -p data
@@ -84,13 +87,13 @@ PKGVERSION = $(patsubst v%,%,$(if $(findstring .,$(VERSION)),$(VERSION),0.0.0~$(
 packages:
 	@rm -rf bin/pkg; mkdir -p bin/pkg/completion bin/pkg/man
 	@test -x bin/nfpm || GOBIN=$(CURDIR)/bin go install $(NFPM)
-	go build -ldflags '$(LDFLAGS)' -o bin/pkg/gantry ./cmd/gantry
+	go build -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/pkg/gantry ./cmd/gantry
 	@./bin/pkg/gantry gen man -d bin/pkg/man && gzip -n9 bin/pkg/man/*.1
 	@./bin/pkg/gantry gen completion bash >bin/pkg/completion/gantry.bash
 	@./bin/pkg/gantry gen completion zsh >bin/pkg/completion/_gantry
 	@./bin/pkg/gantry gen completion fish >bin/pkg/completion/gantry.fish
 	@set -e; for a in $(ARCHES); do \
-	GOARCH=$$a CGO_ENABLED=0 go build -trimpath -ldflags '-s -w $(LDFLAGS)' -o bin/pkg/$$a/gantry ./cmd/gantry; \
+	GOARCH=$$a CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -ldflags '-s -w $(LDFLAGS)' -o bin/pkg/$$a/gantry ./cmd/gantry; \
 	for f in deb rpm; do sed 's/$${ARCH}/'$$a'/g; s/$${VERSION}/$(PKGVERSION)/g' internal/packaging/nfpm.yaml >bin/pkg/nfpm-$$a.yaml; \
 	./bin/nfpm package -f bin/pkg/nfpm-$$a.yaml -p $$f -t bin/; done; done
 

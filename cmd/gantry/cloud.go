@@ -14,6 +14,7 @@ import (
 	"github.com/gantryhq/gantry/internal/egress"
 	"github.com/gantryhq/gantry/internal/session"
 	"github.com/gantryhq/gantry/vfs"
+	"github.com/gantryhq/gantry/vfs/azblob"
 	"github.com/gantryhq/gantry/vfs/object"
 	"github.com/gantryhq/gantry/vfs/s3"
 )
@@ -102,6 +103,18 @@ func (x *cloud) openS3(ctx context.Context, st session.Storage) (vfs.FS, error) 
 		UploadPartSize: c.UploadPartSize, UploadConcurrency: c.UploadConcurrency, UploadPartMaxTime: c.UploadPartMaxTime,
 		DownloadPartSize: c.DownloadPartSize, DownloadConcurrency: c.DownloadConcurrency, DownloadPartMaxTime: c.DownloadPartMaxTime,
 		ForcePathStyle: c.ForcePathStyle, SkipTLSVerify: c.SkipTLSVerify, Dial: x.egress.DialContext,
+	}, o))
+}
+
+func (x *cloud) openAzBlob(_ context.Context, st session.Storage) (vfs.FS, error) {
+	c := &st.Config.AzBlobConfig
+	o := x.options
+	o.Prefix = c.KeyPrefix
+	return x.opened(azblob.New(azblob.Config{
+		Container: c.Container, AccountName: c.AccountName, AccountKey: c.AccountKey.Payload, SASURL: c.SASURL.Payload,
+		Endpoint: c.Endpoint, Emulator: c.UseEmulator, AccessTier: c.AccessTier,
+		UploadPartSize: c.UploadPartSize, UploadConcurrency: c.UploadConcurrency,
+		DownloadPartSize: c.DownloadPartSize, DownloadConcurrency: c.DownloadConcurrency, Dial: x.egress.DialContext,
 	}, o))
 }
 

@@ -52,10 +52,12 @@ func (s *settings) newStorages(any bool, log *slog.Logger) (*storages, error) {
 	x := &storages{common: &s.Common, box: box, egress: policy, cloud: newCloud(&s.Common, policy, log)}
 	x.sftp = sftpfs.NewPool(sftpfs.Options{Dial: policy.DialContext, Log: log.With("sender", "sftpfs"), Software: "Gantry_" + version, Own: x.ownHost})
 	x.openers = map[account.Provider]opener{
-		account.LocalProvider: newLocal,
-		account.CryptProvider: newCrypt,
-		account.S3Provider:    x.cloud.openS3,
-		account.SFTPProvider:  x.openSFTP,
+		account.LocalProvider:  newLocal,
+		account.CryptProvider:  newCrypt,
+		account.S3Provider:     x.cloud.openS3,
+		account.GCSProvider:    x.cloud.openGCS,
+		account.AzBlobProvider: x.cloud.openAzBlob,
+		account.SFTPProvider:   x.openSFTP,
 	}
 	return x, nil
 }

@@ -95,8 +95,8 @@ type Bucket interface {
 	// Put makes an object in one request. With onlyNew an existing one is fs.ErrExist.
 	Put(ctx context.Context, key string, body Body, meta Meta, onlyNew bool) (Object, error)
 	// Begin starts an object of parts. With onto, it begins with the content of that version of the object; what
-	// cannot be done without reading it is vfs.ErrUnsupported.
-	Begin(ctx context.Context, key string, meta Meta, onto *Object) (Parts, error)
+	// cannot be done without reading it is vfs.ErrUnsupported. onlyNew is what Complete will be told.
+	Begin(ctx context.Context, key string, meta Meta, onto *Object, onlyNew bool) (Parts, error)
 	// Copy copies within the service. meta, if not nil, replaces the metadata.
 	Copy(ctx context.Context, from Object, to string, meta *Meta, onlyNew bool) (Object, error)
 	// Delete removes objects. One that is not there is no error.

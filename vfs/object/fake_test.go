@@ -209,7 +209,7 @@ func (b *fake) Put(ctx context.Context, key string, body Body, meta Meta, onlyNe
 	return b.store(key, data, meta, onlyNew)
 }
 
-func (b *fake) Begin(ctx context.Context, key string, meta Meta, onto *Object) (Parts, error) {
+func (b *fake) Begin(ctx context.Context, key string, meta Meta, onto *Object, _ bool) (Parts, error) {
 	if err := b.call(ctx, "begin", key, 0); err != nil {
 		return nil, err
 	}

@@ -492,7 +492,7 @@ func (u *upload) ready() (Parts, error) {
 		meta, onto := u.meta, u.onto
 		u.mu.Unlock()
 		ctx, cancel := context.WithTimeout(u.ctx, time.Minute)
-		parts, err := u.f.bucket.Begin(ctx, u.key, meta, onto)
+		parts, err := u.f.bucket.Begin(ctx, u.key, meta, onto, u.mode.Exclusive)
 		cancel()
 		u.mu.Lock()
 		if u.parts = parts; err != nil {

@@ -74,7 +74,7 @@ func (b *bucket) Head(ctx context.Context, key string) (object.Object, error) {
 		return object.Object{}, err
 	}
 	return object.Object{
-		Key: key, Size: aws.ToInt64(out.ContentLength), Changed: aws.ToTime(out.LastModified), ModTime: mtime(out.Metadata),
+		Key: key, Size: aws.ToInt64(out.ContentLength), Changed: aws.ToTime(out.LastModified), ModTime: object.TimeOf(out.Metadata),
 		ETag: unquote(out.ETag), Version: aws.ToString(out.ETag), Type: aws.ToString(out.ContentType), Class: string(out.StorageClass),
 		Note: out.Metadata[noteKey],
 	}, nil
@@ -94,24 +94,6 @@ func (b *bucket) head(ctx context.Context, key string) (*s3.HeadObjectOutput, er
 }
 
 func unquote(etag *string) string { return strings.Trim(aws.ToString(etag), `"`) }
-
-// mtime reads the time of change from metadata: rclone's key, in seconds, or SFTPGo's, in milliseconds.
-func mtime(m map[string]string) time.Time {
-	if s := m["mtime"]; s != "" {
-		whole, part, _ := strings.Cut(s, ".")
-		if sec, err := strconv.ParseInt(whole, 10, 64); err == nil {
-			ns, _ := strconv.ParseInt((part + "000000000")[:9], 10, 64)
-			if strings.HasPrefix(whole, "-") {
-				ns = -ns
-			}
-			return time.Unix(sec, ns)
-		}
-	}
-	if ms, err := strconv.ParseInt(m["sftpgo_last_modified"], 10, 64); err == nil {
-		return time.UnixMilli(ms)
-	}
-	return time.Time{}
-}
 
 // metadata is what an object carries.
 func metadata(m object.Meta) map[string]string {
@@ -204,7 +186,7 @@ func (b *bucket) Get(ctx context.Context, key string, off, n int64, version stri
 		return nil, object.Object{}, failedGet(key, err)
 	}
 	o := object.Object{
-		Key: key, Size: aws.ToInt64(out.ContentLength), Changed: aws.ToTime(out.LastModified), ModTime: mtime(out.Metadata),
+		Key: key, Size: aws.ToInt64(out.ContentLength), Changed: aws.ToTime(out.LastModified), ModTime: object.TimeOf(out.Metadata),
 		ETag: unquote(out.ETag), Version: aws.ToString(out.ETag), Type: aws.ToString(out.ContentType), Class: string(out.StorageClass),
 	}
 	if r := aws.ToString(out.ContentRange); r != "" { // bytes 0-9/100
@@ -318,7 +300,7 @@ type parts struct {
 }
 
 // Begin implements object.Bucket.
-func (b *bucket) Begin(ctx context.Context, key string, meta object.Meta, onto *object.Object) (object.Parts, error) {
+func (b *bucket) Begin(ctx context.Context, key string, meta object.Meta, onto *object.Object, _ bool) (object.Parts, error) {
 	p := &parts{b: b, key: key, meta: meta, done: map[int32]types.CompletedPart{}}
 	ctx, cancel := context.WithTimeout(ctx, callWait)
 	defer cancel()
