@@ -23,6 +23,7 @@ const protocol = "DAV"
 // Bounds of a connection.
 const (
 	smallBody   = 16 << 10         // bytes: it is waited for on the loop
+	maxBlank    = 64               // bytes of empty lines before a head
 	maxDiscard  = 256 << 10        // bytes of a body that nobody wants, to keep the connection
 	maxLinger   = 64 << 20         // bytes that are thrown away so that the peer reads its answer
 	lingerWait  = 5 * time.Second  // for them
@@ -40,6 +41,7 @@ type conn struct {
 
 	// Owned by the connection's turn, and by the request that runs.
 	seen      int      // bytes of the next head that were looked at
+	blank     int      // bytes of empty lines before the next head
 	waiting   *request // for its small body
 	discard   int64    // bytes that are thrown away before the next head
 	lingering bool     // nothing else follows
@@ -199,8 +201,8 @@ func (c *conn) Data(_ *engine.Conn, in []byte) (int, engine.Verdict) {
 		n += 2
 	}
 	c.seen = max(0, c.seen-n)
-	if n > maxHead {
-		return len(in), c.malformed(errHeadLong)
+	if c.blank += n; c.blank > maxBlank {
+		return len(in), c.malformed(errHead)
 	}
 	end, err := headEnd(in[n:], c.seen)
 	switch {
@@ -213,7 +215,7 @@ func (c *conn) Data(_ *engine.Conn, in []byte) (int, engine.Verdict) {
 		c.seen = len(in) - n
 		return n, engine.Keep()
 	}
-	c.seen = 0
+	c.seen, c.blank = 0, 0
 	h, err := parseHead(in[n : n+end])
 	if err != nil {
 		return len(in), c.malformed(err)

@@ -41,7 +41,6 @@ type Session struct {
 	remoteAddr string
 	localAddr  string
 	started    time.Time
-	unhook     func() bool
 
 	id    *auth.Identity // the login's; immutable
 	share *Share         // immutable; nil for the account itself
@@ -58,6 +57,7 @@ type Session struct {
 
 	mu      sync.Mutex // guards the fields below
 	closed  bool
+	unhook  func() bool // from the context that the session ends with
 	handles map[*Handle]struct{}
 	trees   map[*LocalTree]struct{} // given to programs
 }
@@ -108,9 +108,10 @@ func (x *Session) finish(cause error) error {
 		for h := range x.handles {
 			open = append(open, h)
 		}
+		unhook := x.unhook
 		x.mu.Unlock()
-		if x.unhook != nil {
-			x.unhook()
+		if unhook != nil {
+			unhook()
 		}
 		// The peer's context has ended with its connection; what it leaves must be put right all the same.
 		ctx, cancel := context.WithTimeout(context.Background(), abortWait)
