@@ -396,8 +396,10 @@ func (c *conn) serve(r *request, out *bytebufferpool.ByteBuffer, err error) engi
 		w.fail(err)
 		err = nil
 	}
-	if ferr := w.finish(out); err == nil {
-		err = ferr
+	if err != nil {
+		w.drop() // half an answer must not look like a whole one
+	} else {
+		err = w.finish(out)
 	}
 	if w.stream != nil {
 		w.stream.Rest()

@@ -37,13 +37,15 @@ func (r *request) toDestination(w *response, d depth, move bool) error {
 		return err
 	}
 	info, err := r.s.Lstat(r.ctx, r.path)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrPermission) && !r.conditional():
+		// Who may not list may still download, upload and rename.
+	case err != nil:
 		return err
-	}
-	if info.IsDir() && move && d != depthInfinity {
+	case info.IsDir() && move && d != depthInfinity:
 		return errDepthHeader
 	}
-	shallow := info.IsDir() && d == depthZero
+	shallow := d == depthZero && !move
 	switch { // DAV-4
 	case to == r.path:
 		return errOntoItself

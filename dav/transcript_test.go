@@ -21,10 +21,9 @@ import (
 	"github.com/gantryhq/gantry/internal/session/sessiontest"
 )
 
-// listenTranscript runs a server for the user "u" and gives its address.
-func listenTranscript(t testing.TB) string {
+// listenOn runs a server on the accounts of env and gives its address.
+func listenOn(t testing.TB, env *sessiontest.Env) string {
 	t.Helper()
-	env := sessiontest.New(t, sessiontest.Options{}, sessiontest.User("u"))
 	cfg := DefaultConfig()
 	cfg.Bindings[0].Address, cfg.Bindings[0].Port = "127.0.0.1", 1
 	e, err := engine.New(engine.Options{})
@@ -70,7 +69,7 @@ func TestTranscripts(t *testing.T) {
 }
 
 func playTranscript(t *testing.T, file string) {
-	addr := listenTranscript(t)
+	addr := listenOn(t, sessiontest.New(t, sessiontest.Options{}, sessiontest.User("u")))
 	nc, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
