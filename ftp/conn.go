@@ -237,7 +237,7 @@ func (c *conn) Closed(_ *engine.Conn, err error) {
 }
 
 func (c *conn) describe() session.Conn {
-	return session.Conn{ID: c.id, Protocol: protocol, Remote: c.remote, Local: c.local, Client: c.client, Kill: c.kill}
+	return session.Conn{ID: c.id, Protocol: protocol, Remote: c.remote, Local: c.local, Client: c.client, Closes: true, Kill: c.kill}
 }
 
 // Data takes command lines.

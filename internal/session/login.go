@@ -328,9 +328,11 @@ func (s *Server) open(ctx context.Context, l *Login, c Conn, sh *Share) (*Sessio
 	x.adopt(v)
 	x.user.noteLogin(s)
 	// The session must not outlive the connection's context, whatever the protocol forgets.
-	unhook := context.AfterFunc(ctx, func() { x.Close() })
-	x.mu.Lock()
-	x.unhook = unhook // which a context that is over already does not wait for
-	x.mu.Unlock()
+	if !c.Closes {
+		unhook := context.AfterFunc(ctx, func() { x.Close() })
+		x.mu.Lock()
+		x.unhook = unhook // which a context that is over already does not wait for
+		x.mu.Unlock()
+	}
 	return x, nil
 }

@@ -22,6 +22,9 @@ type Conn struct {
 	Remote   netip.AddrPort
 	Local    netip.AddrPort
 	Client   string // the peer's software, bounded by us
+	// Closes: the protocol calls Close at the connection's end in any case, so that the context of Open need not be
+	// watched for it, which costs an idle session half a KiB.
+	Closes bool
 	// Kill ends the peer's connection; called at most once, from any goroutine, when an administrator, a
 	// changed account or the idle check ends the session.
 	Kill func(reason error)
