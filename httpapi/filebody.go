@@ -75,3 +75,6 @@ func (b *FileBody) sendTo(c *conn, to io.ReaderFrom, file *os.File, limit int64)
 	}
 	return done, nil
 }
+
+// Left is how many bytes have not been given.
+func (b *FileBody) Left() int64 { return b.left }

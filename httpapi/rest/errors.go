@@ -76,6 +76,16 @@ func statusOf(err error, files bool) (status int, text string) {
 			return fasthttp.StatusForbidden, "permission denied"
 		case is(vfs.ErrQuota):
 			return fasthttp.StatusRequestEntityTooLarge, "the quota or a size limit is exceeded"
+		case is(session.ErrLocked):
+			return fasthttp.StatusLocked, "it is locked by another client"
+		case is(session.ErrBusy):
+			return fasthttp.StatusConflict, "it is in use by an upload"
+		case is(vfs.ErrIsDir):
+			return fasthttp.StatusBadRequest, "it is a directory"
+		case is(vfs.ErrNotDir):
+			return fasthttp.StatusBadRequest, "it is not a directory"
+		case is(vfs.ErrInvalidPath), is(fs.ErrInvalid):
+			return fasthttp.StatusBadRequest, "the path cannot be used"
 		case is(fs.ErrNotExist):
 			return fasthttp.StatusNotFound, ""
 		case is(vfs.ErrUnsupported):

@@ -31,6 +31,10 @@ type Request struct {
 	Session *session.Session
 
 	claims *claims // nil with an API key
+
+	// What the answer's body is made of, for who must know whether all of it was sent.
+	download *downloading
+	zipped   *zipper
 }
 
 // Param is a parameter of the path, percent-decoded once; what cannot be decoded is given as it came.

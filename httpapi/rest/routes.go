@@ -13,14 +13,11 @@ func adminRoutes() []Route {
 
 // userRoutes are the rows of users' calls on what is their own.
 func userRoutes() []Route {
-	return []Route{
+	return append(append([]Route{
 		{Method: get, Path: "/user/token", Auth: BasicAuth, Run: userToken, ID: "getUserToken", Of: "tokens"},
 		{Method: get, Path: "/user/logout", Auth: UserToken, Run: logout, ID: "userLogout", Of: "tokens"},
 		{Method: post, Path: "/user/logout", Auth: UserToken, Run: logout, ID: "postUserLogout", Of: "tokens", Body: 256 << 10},
-	}
+	}, userSelfRoutes()...), fileRoutes()...)
 }
-
-// shareRoutes are the rows of public shares.
-func shareRoutes() []Route { return nil }
 
 func same(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }

@@ -27,6 +27,8 @@ var (
 	// ErrIdle and ErrKilled are reasons that Conn.Kill is given.
 	ErrIdle   = errors.New("idle for too long")
 	ErrKilled = errors.New("ended by an administrator")
+	// ErrOtherStorage: a rename to a storage that is not of the same kind. It is an fs.ErrPermission.
+	ErrOtherStorage = fmt.Errorf("on another storage: %w", fs.ErrPermission)
 	// ErrBusy: the name is in use by an upload and cannot be changed that way now.
 	ErrBusy = errors.New("in use by an upload")
 )

@@ -165,7 +165,7 @@ func (m *move) resource() error {
 	near, ok := vfs.As[vfs.Crosser](m.from.FS)
 	reached := ok && near.Reaches(m.to.FS)
 	if m.from.id != m.to.id && !reached && (a.Provider != b.Provider || a.Remote || b.Remote) {
-		return refuse("rename", m.from.p)
+		return pathError("rename", m.from.p, ErrOtherStorage)
 	}
 	if m.pending != nil {
 		return pathError("rename", m.from.p, ErrBusy)
