@@ -536,7 +536,7 @@ func (q *Request) ranged(s span, partial bool, size int64) {
 // attachment names a file for saving, in both forms of RFC 6266.
 func attachment(name string) string {
 	plain := strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' || r == '"' || r == '\\' || r == '/' {
+		if r < ' ' || r > '~' || strings.ContainsRune(`"\/<>`, r) {
 			return '_'
 		}
 		return r

@@ -215,15 +215,15 @@ func (z *zipper) file(ctx context.Context, p vfs.Path, i vfs.FileInfo) error {
 	}
 	if err != nil {
 		f.Abort(ctx, err)
-		return cut{err}
+		return cutError{err}
 	}
 	return f.Close(ctx)
 }
 
-// cut is an error in the middle of an archive, whatever it was.
-type cut struct{ err error }
+// cutError is an error in the middle of an archive, whatever it was.
+type cutError struct{ err error }
 
-func (c cut) Error() string { return c.err.Error() }
+func (c cutError) Error() string { return c.err.Error() }
 
 // zipWhole reports, when the request is over, whether its archive was written to the end.
 func (q *Request) zipWhole() bool { return q.zipped != nil && q.zipped.over }
