@@ -21,11 +21,12 @@ type File interface {
 type FileBody struct {
 	f    File
 	off  int64
+	size int64
 	left int64
 }
 
 // NewFileBody makes a body of size bytes at off. It closes nothing.
-func NewFileBody(f File, off, size int64) *FileBody { return &FileBody{f, off, size} }
+func NewFileBody(f File, off, size int64) *FileBody { return &FileBody{f, off, size, size} }
 
 // Read implements io.Reader.
 func (b *FileBody) Read(p []byte) (int, error) {
@@ -75,6 +76,9 @@ func (b *FileBody) sendTo(c *conn, to io.ReaderFrom, file *os.File, limit int64)
 	}
 	return done, nil
 }
+
+// Sent is how many bytes have been given.
+func (b *FileBody) Sent() int64 { return b.size - b.left }
 
 // Left is how many bytes have not been given.
 func (b *FileBody) Left() int64 { return b.left }

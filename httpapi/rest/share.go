@@ -117,7 +117,9 @@ func visitor(q *Request) (name, password string, ok bool) {
 	return strings.Cut(string(raw), ":")
 }
 
-// spend takes a use of the share for a download, and gives it back if not all of it was sent. A HEAD costs nothing.
+// spend takes a use of the share for a download, and gives it back if nothing of it was sent. Who has got a part has
+// used it: else a visitor who cuts each answer before its last byte would come as often as they like. A HEAD costs
+// nothing.
 func (q *Request) spend(v *visit) error {
 	if q.HTTP.IsHead() {
 		return nil
@@ -127,7 +129,7 @@ func (q *Request) spend(v *visit) error {
 		return err
 	}
 	q.OnDone(func() { // after what the answer itself has to end
-		if d := q.download; d != nil && d.Left() == 0 || q.zipWhole() {
+		if d := q.download; d != nil && (d.Sent() > 0 || d.Left() == 0) || q.zipped != nil && q.zipped.n > 0 {
 			return
 		}
 		back()

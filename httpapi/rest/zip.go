@@ -105,11 +105,10 @@ func (q *Request) zip(paths []vfs.Path, name string) error {
 
 // zipper writes an archive.
 type zipper struct {
-	s    *session.Session
-	w    *zip.Writer
-	top  vfs.Path // names begin here
-	n    int
-	over bool // all is written
+	s   *session.Session
+	w   *zip.Writer
+	top vfs.Path // names begin here
+	n   int      // entries
 }
 
 func (z *zipper) all(ctx context.Context, paths []vfs.Path, infos []vfs.FileInfo) error {
@@ -118,7 +117,6 @@ func (z *zipper) all(ctx context.Context, paths []vfs.Path, infos []vfs.FileInfo
 			return err
 		}
 	}
-	z.over = true
 	return nil
 }
 
@@ -224,6 +222,3 @@ func (z *zipper) file(ctx context.Context, p vfs.Path, i vfs.FileInfo) error {
 type cutError struct{ err error }
 
 func (c cutError) Error() string { return c.err.Error() }
-
-// zipWhole reports, when the request is over, whether its archive was written to the end.
-func (q *Request) zipWhole() bool { return q.zipped != nil && q.zipped.over }
