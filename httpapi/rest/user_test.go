@@ -9,6 +9,8 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -415,6 +417,42 @@ func TestSharesWithConditions(t *testing.T) { // SHARE-1
 	v.get("/shares/" + open + "/dirs").want(200)
 	s.root().delete("/users/ann").want(200)
 	v.get("/shares/" + open + "/dirs").want(404)
+}
+
+// TestSharesEndAtLinks: a link in what is shared leads nobody out of it.
+func TestSharesEndAtLinks(t *testing.T) { // SHARE-1, SYM-1
+	s := newServer(t)
+	u := s.user("ann")
+	v := s.nobody()
+	u.post("/user/files/upload?mkdir_parents=true&path=/pub/a", "shared").want(201)
+	u.post("/user/files/upload?mkdir_parents=true&path=/secret/c", "hidden").want(201)
+	var home struct {
+		Dir string `json:"home_dir"`
+	}
+	s.root().get("/users/ann").want(200).json(&home)
+	for link, target := range map[string]string{"dir": "../secret", "file": "../secret/c"} {
+		if err := os.Symlink(target, filepath.Join(home.Dir, "pub", link)); err != nil {
+			t.Skip(err)
+		}
+	}
+	u.get("/user/files?path=/pub/file").want(200).has("hidden") // the owner's own link
+	id := makeShare(t, u, `{"scope":3,"paths":["/pub"]}`)
+	v.get("/shares/" + id + "/files?path=file").want(404)
+	v.get("/shares/" + id + "/files?path=dir/c").want(404)
+	v.get("/shares/" + id + "/dirs?path=dir").want(404)
+	v.get("/shares/" + id + "?path=dir").want(404)
+	v.post("/shares/"+id+"/dir%2Fnew", "x").want(404)
+	v.post("/shares/"+id+"/dir%2Fn%2Fm?mkdir_parents=true", "x").want(404)
+	v.post("/shares/"+id+"/file", "x").want(404)
+	if got := v.get("/shares/" + id + "/dirs").names(); got != "a:6" {
+		t.Errorf("listing: %q", got)
+	}
+	if got := unzip(t, v.get("/shares/"+id).want(200)); got != "pub/ pub/a=shared" {
+		t.Errorf("archive: %q", got)
+	}
+	if got := u.get("/user/dirs?path=/secret").names(); got != "c:6" {
+		t.Errorf("beside the share: %q", got)
+	}
 }
 
 // TestShareUsesAreExact: of 100 who come at once as many get in as may (SHARE-1).

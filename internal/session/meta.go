@@ -41,6 +41,9 @@ func (x *Session) stat(ctx context.Context, op string, p vfs.Path, do func(vfs.F
 	if !virtual && v.patterns.judge(p) == hidden {
 		return vfs.FileInfo{}, pathError(op, p, fs.ErrNotExist)
 	}
+	if err := x.unlinked(ctx, v, p); err != nil {
+		return vfs.FileInfo{}, pathError(op, p, err)
+	}
 	pl := v.place(p)
 	var i vfs.FileInfo
 	if h := x.hiddenAt(&pl); h != nil {
@@ -75,6 +78,10 @@ func (x *Session) List(ctx context.Context, dir vfs.Path) iter.Seq2[vfs.FileInfo
 		virtual := v.tree.IsVirtual(dir)
 		if !virtual && v.patterns.judge(dir) == hidden {
 			yield(vfs.FileInfo{}, pathError("list", dir, fs.ErrNotExist))
+			return
+		}
+		if err := x.unlinked(ctx, v, dir); err != nil {
+			yield(vfs.FileInfo{}, pathError("list", dir, err))
 			return
 		}
 		for _, name := range v.tree.Children(dir) {
@@ -169,6 +176,9 @@ func (x *Session) Mkdir(ctx context.Context, p vfs.Path, attr vfs.Attr) error {
 	}
 	if err := v.namable("mkdir", p); err != nil {
 		return err
+	}
+	if err := x.unlinked(ctx, v, p); err != nil {
+		return pathError("mkdir", p, err)
 	}
 	pl := v.place(p)
 	if pl.fixed() {

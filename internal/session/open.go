@@ -23,6 +23,9 @@ func (x *Session) OpenFile(ctx context.Context, p vfs.Path, f Flags) (*Handle, e
 	if pl.fixed() {
 		return nil, pathError("open", p, vfs.ErrIsDir)
 	}
+	if err := x.unlinked(ctx, v, p); err != nil {
+		return nil, pathError("open", p, err)
+	}
 	h := &Handle{s: x, v: v, flags: f, where: pl, opened: pl, initial: -1, tokens: tokensOf(ctx)}
 	if f.Write {
 		err = h.openWrite(ctx)

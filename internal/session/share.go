@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"github.com/gantryhq/gantry/vfs"
@@ -58,6 +59,24 @@ func (sh *Share) confined(dir vfs.Path, held rights) rights {
 		return held & given
 	}
 	return 0
+}
+
+// unlinked refuses what a visitor of a share reaches through a symbolic link: it may lead out of what is shared
+// (SHARE-1, SYM-1).
+func (x *Session) unlinked(ctx context.Context, v *view, p vfs.Path) error {
+	if x.share == nil {
+		return nil
+	}
+	for q := p; !q.IsRoot() && !slices.Contains(x.share.Paths, q); q = q.Dir() {
+		pl := v.place(q)
+		if pl.IsMount || pl.LeadsToMount {
+			continue
+		}
+		if i, err := pl.FS.Lstat(ctx, pl.Path); err == nil && i.IsSymlink() {
+			return fs.ErrNotExist
+		}
+	}
+	return nil
 }
 
 // holds reports whether p is part of what the table shows at all.
