@@ -55,6 +55,7 @@ type Config struct {
 	RenameMode  int `json:"rename_mode"`
 	SymlinkMode int `json:"symlink_mode"` // bits SymlinksLocal, SymlinksSFTP
 	TrackQuota  int `json:"track_quota"`
+	QuotaDelay  int `json:"delayed_quota_update"` // seconds between two writes of the counters; 0 is half a second
 }
 
 // DefaultConfig is what holds for keys that the configuration does not name.
@@ -76,6 +77,7 @@ func (c Config) Validate() error {
 		check(c.SetstatMode >= 0 && c.SetstatMode <= 2, "setstat_mode", c.SetstatMode, "0, 1 or 2"),
 		check(c.RenameMode >= 0 && c.RenameMode <= 1, "rename_mode", c.RenameMode, "0 or 1"),
 		check(c.SymlinkMode >= 0 && c.SymlinkMode <= 3, "symlink_mode", c.SymlinkMode, "between 0 and 3"),
+		check(c.QuotaDelay >= 0 && c.QuotaDelay <= 3600, "delayed_quota_update", c.QuotaDelay, "0 to 3600 seconds"),
 		check(c.TrackQuota >= 0 && c.TrackQuota <= 2, "track_quota", c.TrackQuota, "0, 1 or 2"),
 	)
 }
@@ -125,6 +127,9 @@ type Deps struct {
 	Now func() time.Time
 	// Node names this process in the durable marks; "" means "local".
 	Node string
+	// Shared, if set, is where the nodes that share the database meet; Member is this one, its ID is Node.
+	Shared account.Shared
+	Member account.Node
 	// Failed, if set, is told of every failed login and of peers that left without one (the defender).
 	Failed func(Failure)
 	// Delay, which may be nil, is how long the answer to a login with a password is held back.

@@ -10,8 +10,14 @@ import (
 // Crash stops what runs by itself and writes nothing: what a kill does.
 func (s *Server) Crash() {
 	s.stop()
+	if s.leave != nil {
+		s.leave()
+	}
 	s.done.Wait()
 }
+
+// RecoverOrphans is one look for dead nodes.
+func (s *Server) RecoverOrphans(ctx context.Context) error { return s.recoverOrphans(ctx) }
 
 // Used is what the memory says of an account.
 func (s *Server) Used(key account.CounterKey) (files, bytes, heldFiles, heldBytes int64) {

@@ -24,6 +24,13 @@ type ledger struct {
 	now   func() time.Time
 	wake  chan struct{}
 	wait  time.Duration // for one call of the store
+	every time.Duration // between two batches
+
+	cluster *cluster // nil: nobody else counts
+
+	settling sync.Mutex // guards the fields below; taken before a tally's token
+	unsent   *batch     // what may or may not be in the store
+	batches  int64      // the number of the last one
 
 	mu      sync.Mutex // guards the fields below
 	tallies map[account.CounterKey]*tally
@@ -41,7 +48,7 @@ const (
 
 func newLedger(d Deps) *ledger {
 	return &ledger{
-		store: d.Counters, log: d.Log, node: d.Node, now: d.Now, wake: make(chan struct{}, 1), wait: storeWait,
+		store: d.Counters, log: d.Log, node: d.Node, now: d.Now, wake: make(chan struct{}, 1), wait: storeWait, every: settleEvery,
 		tallies: map[account.CounterKey]*tally{}, logins: map[string]int64{}, doubtful: map[account.CounterKey]bool{},
 	}
 }
@@ -70,6 +77,12 @@ type tally struct {
 	owedBytes int64
 	saidUp    int64 // of up and down, what the store has
 	saidDown  int64
+
+	// With other nodes: what the store holds for us beyond what is in it and on its way to it, when we last read it,
+	// and what is on its way.
+	lease   account.Room
+	read    time.Time
+	sending account.Delta
 }
 
 // tally finds the counters of key and holds them until release.
@@ -184,7 +197,7 @@ func (t *tally) load(ctx context.Context) error {
 	t.up.Add(u.Uploaded)
 	t.down.Add(u.Downloaded)
 	t.saidUp, t.saidDown = u.Uploaded, u.Downloaded
-	t.loaded = true
+	t.loaded, t.read = true, t.ledger.now()
 	return nil
 }
 
@@ -237,7 +250,7 @@ func (l *ledger) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	<-timer.C
-	pause := settleEvery
+	pause := l.every
 	for {
 		select {
 		case <-ctx.Done():
@@ -258,10 +271,10 @@ func (l *ledger) run(ctx context.Context) {
 			pause = min(2*pause, retryMax)
 			l.poke()
 		case again:
-			pause = settleEvery
+			pause = l.every
 			l.poke()
 		default:
-			pause = settleEvery
+			pause = l.every
 		}
 	}
 }
@@ -308,6 +321,15 @@ func (l *ledger) round(ctx context.Context, rest time.Duration) (again bool, err
 
 // settle writes the deltas in one transaction. An account that is gone takes its counters along.
 func (l *ledger) settle(ctx context.Context, list []*tally) error {
+	if l.cluster != nil {
+		l.settling.Lock()
+		defer l.settling.Unlock()
+		return l.settleShared(ctx, list)
+	}
+	return l.settleAlone(ctx, list)
+}
+
+func (l *ledger) settleAlone(ctx context.Context, list []*tally) error {
 	var deltas []account.Delta
 	var of []*tally
 	for _, t := range list {
@@ -403,9 +425,16 @@ func (t *tally) tidy(ctx context.Context, rest time.Duration) (left bool, err er
 		t.mu.Unlock()
 		return true, nil
 	}
+	idle := t.lease != (account.Room{})
+	t.lease = account.Room{}
 	clear := t.marked && !keep
 	t.marked = t.marked && !clear // before the store's: who comes now waits for the mark and sets it again
 	t.mu.Unlock()
+	if idle {
+		if err := t.giveBack(ctx); err != nil {
+			return true, err
+		}
+	}
 	if clear {
 		if err := t.ledger.store.ClearDirty(ctx, t.ledger.node, []account.CounterKey{t.key}); err != nil {
 			t.mu.Lock()

@@ -204,6 +204,7 @@ func (t *LocalTree) admit(ctx context.Context) error {
 	var err error
 	if t.books, err = x.srv.enter(ctx, t.pl.charge, true, false); err == nil {
 		if err = t.books.admit(true); err == nil && t.books.limited() && t.books.charge.bytes > 0 {
+			t.books.t.renew()
 			_, used, _, held := t.books.t.used()
 			if t.Room = t.books.charge.bytes - used - held; t.Room <= 0 {
 				err = ErrQuota

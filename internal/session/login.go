@@ -320,6 +320,12 @@ func (s *Server) open(ctx context.Context, l *Login, c Conn, sh *Share) (*Sessio
 	if err := s.register(x, id.User.MaxSessions); err != nil {
 		return nil, err
 	}
+	if s.cluster != nil && id.User.MaxSessions > 0 {
+		if err := s.cluster.enter(cctx, x, id.User.MaxSessions); err != nil {
+			s.unregister(x)
+			return nil, err
+		}
+	}
 	v, err := s.viewFor(cctx, x.user, id.User)
 	if err != nil {
 		s.unregister(x)

@@ -11,6 +11,9 @@ import (
 	"github.com/gantryhq/gantry/vfs"
 )
 
+// leaseFiles is how many files a node takes at a time.
+const leaseFiles = 16
+
 // lease is how much room a growing file takes at a time; less near the limit, so that parallel uploads
 // share what is left.
 const lease = 8 << 20
@@ -65,6 +68,7 @@ func (b *books) admit(newFile bool) error {
 	if !b.limited() {
 		return nil
 	}
+	b.t.renew()
 	files, bytes, heldFiles, _ := b.t.used()
 	if newFile && b.charge.files > 0 && files+heldFiles >= b.charge.files || b.charge.bytes > 0 && bytes >= b.charge.bytes {
 		return ErrQuota
@@ -74,13 +78,13 @@ func (b *books) admit(newFile bool) error {
 
 // holdFile reserves one file of an account that has a limit of them.
 func (b *books) holdFile() error {
-	b.t.mu.Lock()
-	defer b.t.mu.Unlock()
-	if max(0, b.t.files)+b.t.heldFiles >= b.charge.files {
-		return ErrQuota
-	}
-	b.t.heldFiles++
-	return nil
+	return b.t.withRoom(account.Room{Files: 1}, account.Room{Files: leaseFiles}, b.charge.limit(), func(free account.Room) bool {
+		if free.Files < 1 {
+			return false
+		}
+		b.t.heldFiles++
+		return true
+	})
 }
 
 // growth is the room of one file: what of it is counted, and up to where writes are paid for. The part
@@ -122,25 +126,28 @@ func (g *growth) ensure(end, limit int64) error {
 
 // extend takes room up to end at least, and up to spare more where there is plenty.
 func (g *growth) extend(end, limit, spare int64) error {
-	g.t.mu.Lock()
-	defer g.t.mu.Unlock()
-	top := g.ceiling.Load()
-	need := end - top
-	if need <= 0 {
-		return nil
-	}
 	if limit <= 0 {
 		return nil // no limit: nothing to hold
 	}
-	free := limit - max(0, g.t.bytes) - g.t.heldBytes
-	if need > free {
-		return ErrQuota
+	need := end - g.ceiling.Load()
+	if need <= 0 {
+		return nil
 	}
-	got := min(max(need, min(spare, free/4)), free)
-	g.t.heldBytes += got
-	g.held += got
-	g.ceiling.Store(top + got)
-	return nil
+	return g.t.withRoom(account.Room{Bytes: need}, account.Room{Bytes: 2 * spare}, account.Room{Bytes: limit}, func(free account.Room) bool {
+		top := g.ceiling.Load()
+		need := end - top
+		if need <= 0 {
+			return true
+		}
+		if need > free.Bytes {
+			return false
+		}
+		got := min(max(need, min(spare, free.Bytes/4)), free.Bytes)
+		g.t.heldBytes += got
+		g.held += got
+		g.ceiling.Store(top + got)
+		return true
+	})
 }
 
 // settle counts the file at size, which it has now. What was reserved and not used stays reserved. links is

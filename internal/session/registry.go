@@ -74,6 +74,9 @@ func (s *Server) unregister(x *Session) {
 	for _, v := range unused {
 		v.close()
 	}
+	if s.cluster != nil {
+		s.cluster.leave(x)
+	}
 }
 
 // viewFor is the current view of u with a reference for the caller. It compiles and opens storages only if
@@ -275,6 +278,11 @@ func (x *Session) recheck(ctx context.Context) error {
 	}
 	if id == nil || id.User == nil || id.User.Username != x.name {
 		return errors.New("no identity")
+	}
+	if c := x.srv.cluster; c != nil && id.User.MaxSessions > 0 && !x.counted.Load() { // the limit is newer than the session
+		if err := c.enter(ctx, x, 0); err != nil {
+			x.srv.log.Warn("a session is not counted on the other nodes", "user", x.name, "error", err)
+		}
 	}
 	if sameAccount(x.v().user, id.User) {
 		return nil

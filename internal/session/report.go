@@ -63,6 +63,7 @@ func (x *Session) limitRoom(ctx context.Context, st *vfs.StatFS, c *charge, know
 		if err := t.known(ctx); err != nil && c.limited() {
 			return err
 		}
+		t.renew()
 		var heldFiles, heldBytes int64
 		files, bytes, heldFiles, heldBytes = t.used()
 		files, bytes = files+heldFiles, bytes+heldBytes

@@ -13,6 +13,9 @@ import (
 // Recover puts the counters right after a crash, before sessions are opened: the accounts whose durable
 // marks stand, and only those, are swept of the temporary files of uploads and scanned.
 func (s *Server) Recover(ctx context.Context) error {
+	if s.cluster != nil {
+		return s.recoverOrphans(ctx)
+	}
 	keys, err := s.deps.Counters.Dirty(ctx, s.deps.Node)
 	if err != nil {
 		return fmt.Errorf("accounts that a crash left: %w", err)
@@ -45,7 +48,7 @@ func (s *Server) recoverOne(ctx context.Context, key account.CounterKey) error {
 	defer free()
 	for _, t := range trees {
 		sw, ok := vfs.As[vfs.Sweeper](t.fs)
-		if !ok {
+		if !ok || s.cluster != nil { // other nodes' uploads may be there
 			continue
 		}
 		n, err := sw.Sweep(ctx, s.started.Add(time.Second))
@@ -146,8 +149,25 @@ func (s *Server) trees(ctx context.Context, key account.CounterKey) (list []subt
 	return opened, free, nil
 }
 
-// scan counts the trees and sets the counters.
+// scan counts the trees and sets the counters. What other nodes settle while it counts makes it count again.
 func (s *Server) scan(ctx context.Context, key account.CounterKey, trees []subtree) error {
+	for try := 1; ; try++ {
+		var before *account.Usage
+		if s.cluster != nil && try < scanTries {
+			u, err := s.deps.Counters.Usage(ctx, key)
+			if err != nil {
+				return err
+			}
+			before = &u
+		}
+		err := s.scanOnce(ctx, key, trees, before)
+		if !errors.Is(err, errMoved) || try >= 2*scanTries {
+			return err
+		}
+	}
+}
+
+func (s *Server) scanOnce(ctx context.Context, key account.CounterKey, trees []subtree, before *account.Usage) error {
 	var files int
 	var bytes int64
 	for _, t := range trees {
@@ -159,15 +179,22 @@ func (s *Server) scan(ctx context.Context, key account.CounterKey, trees []subtr
 	}
 	t := s.ledger.tally(key)
 	defer t.release()
-	if err := t.set(ctx, files, bytes); err != nil {
+	if err := t.set(ctx, files, bytes, before); err != nil {
 		return err
 	}
 	s.ledger.doubt(key, false)
 	return nil
 }
 
-// set replaces the counters, in the store and here.
-func (t *tally) set(ctx context.Context, files int, bytes int64) error {
+// errMoved: another node counted something while we did.
+var errMoved = errors.New("the counters moved meanwhile")
+
+// scanTries is how often a scan is made again because the counters moved; the last one is taken as it is.
+const scanTries = 4
+
+// set replaces the counters, in the store and here. With other nodes they must be what they were before, if that is
+// given.
+func (t *tally) set(ctx context.Context, files int, bytes int64, before *account.Usage) error {
 	select {
 	case t.mark <- struct{}{}:
 	case <-ctx.Done():
@@ -177,10 +204,26 @@ func (t *tally) set(ctx context.Context, files int, bytes int64) error {
 	if err := t.load(ctx); err != nil {
 		return err
 	}
+	var was account.Usage
+	if t.ledger.cluster != nil {
+		var err error
+		if was, err = t.refresh(ctx); err != nil {
+			return err
+		}
+		if before != nil && (was.Files != before.Files || was.Bytes != before.Bytes) {
+			return errMoved
+		}
+	}
 	t.mu.Lock()
 	df, db := int64(files)-t.files, bytes-t.bytes
 	t.mu.Unlock()
-	if err := t.ledger.store.SetUsage(ctx, t.key, files, bytes); err != nil {
+	if c := t.ledger.cluster; c != nil {
+		if ok, err := c.shared.ReplaceUsage(ctx, t.key, was, files, bytes); err != nil {
+			return err
+		} else if !ok {
+			return errMoved
+		}
+	} else if err := t.ledger.store.SetUsage(ctx, t.key, files, bytes); err != nil {
 		return err
 	}
 	t.mu.Lock()

@@ -21,6 +21,8 @@ type Server struct {
 	idle    time.Duration // immutable; 0 off
 
 	ledger   *ledger
+	cluster  *cluster           // nil: the database is ours alone
+	leave    context.CancelFunc // ends the signs of life; nil before Join
 	files    openFiles
 	pendings pendings
 	names    pathLocks
@@ -54,6 +56,13 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		ledger:   newLedger(deps),
 		sessions: map[string]*Session{},
 		users:    map[string]*userState{},
+	}
+	if cfg.QuotaDelay > 0 {
+		s.ledger.every = time.Duration(cfg.QuotaDelay) * time.Second
+	}
+	if deps.Shared != nil {
+		s.cluster = &cluster{shared: deps.Shared, node: deps.Member, log: deps.Log, now: deps.Now, fenced: s.fenced, scanned: map[string]time.Time{}}
+		s.ledger.cluster = s.cluster
 	}
 	s.files.init()
 	s.pendings.init()
@@ -107,8 +116,14 @@ func (s *Server) Close(ctx context.Context) error {
 	}
 	ended.Wait() // each within abortWait
 	s.stop()
+	if s.leave != nil {
+		s.leave()
+	}
 	s.done.Wait()
 	err := s.ledger.settleAll(ctx)
+	if s.leave != nil {
+		err = errors.Join(err, s.cluster.shared.Leave(ctx, s.cluster.node.ID))
+	}
 	s.mu.Lock()
 	states := s.users
 	s.users = map[string]*userState{}

@@ -48,11 +48,12 @@ type Session struct {
 	id    *auth.Identity // the login's; immutable
 	share *Share         // immutable; nil for the account itself
 
-	cur  atomic.Pointer[view]
-	last atomic.Int64 // ns, the last sign of life
-	busy atomic.Int32 // operations under way
-	once sync.Once    // the kill
-	fin  sync.Once    // the end
+	cur     atomic.Pointer[view]
+	last    atomic.Int64 // ns, the last sign of life
+	busy    atomic.Int32 // operations under way
+	counted atomic.Bool  // among the sessions of all nodes
+	once    sync.Once    // the kill
+	fin     sync.Once    // the end
 
 	ended chan struct{} // closed when the session is over
 

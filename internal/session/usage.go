@@ -11,7 +11,7 @@ import (
 func (s *Server) SetUsage(ctx context.Context, key account.CounterKey, files int, bytes int64) error {
 	t := s.ledger.tally(key)
 	defer t.release()
-	if err := t.set(ctx, files, bytes); err != nil {
+	if err := t.set(ctx, files, bytes, nil); err != nil {
 		return err
 	}
 	s.ledger.doubt(key, false)
@@ -36,6 +36,7 @@ func (s *Server) SetTransfers(ctx context.Context, user account.CounterKey, up, 
 	if err := t.known(ctx); err != nil {
 		return err
 	}
+	t.renew()
 	if !add {
 		up, down = up-t.up.Load(), down-t.down.Load()
 	}

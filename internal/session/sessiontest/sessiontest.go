@@ -34,6 +34,10 @@ type Options struct {
 	Now func() time.Time
 	// Keep leaves the server open at the end of the test, for tests that crash it.
 	Keep bool
+	// Counters keeps the use of accounts where the store must be a real one; with Shared, Node is one of the nodes on it.
+	Counters account.Counters
+	Shared   account.Shared
+	Node     string
 	// From is an Env whose storages and counters are gone on with, as after a restart.
 	From *Env
 }
@@ -88,9 +92,12 @@ func New(t testing.TB, o Options, users ...account.User) *Env {
 	for _, u := range users {
 		e.Store.PutUser(u)
 	}
+	if o.Counters == nil {
+		o.Counters = e.Store
+	}
 	var err error
 	e.Server, err = session.New(cfg, session.Deps{
-		Auth: e.Store, Counters: e.Store, Accounts: e.Store, Locks: e.Kept, Props: e.Kept, NewFS: o.NewFS, Sinks: []event.Sink{e.Events},
+		Auth: e.Store, Counters: o.Counters, Shared: o.Shared, Node: o.Node, Member: account.Node{ID: o.Node}, Accounts: e.Store, Locks: e.Kept, Props: e.Kept, NewFS: o.NewFS, Sinks: []event.Sink{e.Events},
 		Log: o.Log, Now: o.Now,
 		Failed: func(f session.Failure) {
 			select {
@@ -101,6 +108,11 @@ func New(t testing.TB, o Options, users ...account.User) *Env {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if o.Shared != nil {
+		if err := e.Server.Join(context.Background()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if !o.Keep {
 		t.Cleanup(func() {
