@@ -21,6 +21,9 @@ type FollowConfig struct {
 	// Overlap is how long rows are asked for again: a writer may commit a lower Seq after a higher one
 	// was seen. 0 means 10 s.
 	Overlap time.Duration
+	// Wake has the next poll made at once. false says that the one who wakes was lost and may have missed something:
+	// that poll's Batch is All.
+	Wake <-chan bool
 	// Timeout bounds one poll. 0 means 5 s.
 	Timeout time.Duration
 	// Tick, if set, replaces the timer: one poll for each value. For tests.
@@ -77,6 +80,8 @@ func Follow(ctx context.Context, feed Feed, cfg FollowConfig, apply func(Batch))
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick:
+		case whole := <-cfg.Wake:
+			f.known = f.known && whole
 		}
 	}
 }

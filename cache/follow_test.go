@@ -249,3 +249,26 @@ func TestFollowMissesNothing(t *testing.T) {
 		}
 	})
 }
+
+// One who wakes has a poll made at once; one who was lost has everything looked at anew.
+func TestFollowWakes(t *testing.T) {
+	s := &source{}
+	ctx, cancel := context.WithCancel(t.Context())
+	wake, got, over := make(chan bool), make(chan Batch), make(chan error, 1)
+	go func() {
+		over <- Follow(ctx, s.feed, FollowConfig{Tick: make(chan time.Time), Wake: wake}, func(b Batch) { got <- b })
+	}()
+	want(t, <-got, true)
+	s.add(1)
+	wake <- true
+	want(t, <-got, false, 1)
+	s.add(2)
+	wake <- false
+	want(t, <-got, true)
+	wake <- true
+	want(t, <-got, false)
+	cancel()
+	if err := <-over; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}

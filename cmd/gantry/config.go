@@ -47,6 +47,14 @@ type Config struct {
 	HTTP    hook.HTTPConfig    `json:"http"`
 }
 
+// Validate checks what concerns more than one section.
+func (c *Config) Validate() error {
+	if d := c.Common.Guard.Defender; d.Enabled && d.Driver == "provider" && !c.DataProvider.isShared() {
+		return errors.New("common.defender.driver: provider needs data_provider.is_shared 1 and a database server (postgresql, cockroachdb, mysql); use memory")
+	}
+	return nil
+}
+
 // KMS is the section of what seals secrets.
 type KMS struct {
 	Secrets struct {
@@ -89,7 +97,7 @@ func (m MFA) Validate() error {
 
 // Common is the section of what all protocols share.
 type Common struct {
-	Session session.Config `json:",inline" omit:"track_quota"`
+	Session session.Config `json:",inline" omit:"track_quota,delayed_quota_update"`
 
 	Guard guard.Config `json:",inline"`
 
@@ -169,6 +177,10 @@ type DataProvider struct {
 	PoolSize           int    `json:"pool_size"`
 
 	UpdateMode      int             `json:"update_mode"` // 1: only initprovider changes the schema
+	IsShared        int             `json:"is_shared"`   // 1: other nodes work on the same server's database
+	Node            NodeConfig      `json:"node"`
+	AutoBackup      AutoBackup      `json:"auto_backup"`
+	QuotaDelay      int             `json:"delayed_quota_update"` // seconds between two writes of the counters; 0 is half a second
 	TrackQuota      int             `json:"track_quota"`
 	UsersBaseDir    string          `json:"users_base_dir"`
 	NamingRules     int             `json:"naming_rules"`
@@ -215,6 +227,18 @@ func (d DataProvider) Validate() error {
 		}
 	default:
 		bad("driver", "%q is unknown; use sqlite, postgresql, cockroachdb, mysql, bolt or memory", d.Driver)
+	}
+	if d.IsShared < 0 || d.IsShared > 1 {
+		bad("is_shared", "must be 0 or 1, it is %d", d.IsShared)
+	}
+	if d.QuotaDelay < 0 || d.QuotaDelay > 3600 {
+		bad("delayed_quota_update", "must be 0 to 3600 seconds, it is %d", d.QuotaDelay)
+	}
+	if d.Node.Port < 0 || d.Node.Port > 65535 {
+		bad("node.port", "must be 0 to 65535, it is %d", d.Node.Port)
+	}
+	if p := d.Node.Proto; p != "" && p != "http" && p != "https" {
+		bad("node.proto", "must be http or https, it is %q", p)
 	}
 	if d.UpdateMode < 0 || d.UpdateMode > 1 {
 		bad("update_mode", "must be 0 or 1, it is %d", d.UpdateMode)
@@ -279,6 +303,7 @@ func defaultConfig() *Config {
 		DataProvider: DataProvider{
 			Driver: "sqlite", Name: "gantry.db", TrackQuota: session.TrackLimited, NamingRules: account.DefaultRules().Naming,
 			PasswordHashing: auth.DefaultHashConfig(), PasswordCaching: true, BackupsPath: "backups",
+			AutoBackup: AutoBackup{Enabled: true, Hour: "0", DayOfWeek: "*", Keep: 14}, Node: NodeConfig{Proto: "http"},
 		},
 	}
 }
@@ -322,7 +347,8 @@ type settings struct {
 	report *config.Report
 	dir    string // absolute
 
-	mayUpgrade bool // the verb is there to change the schema, whatever update_mode says
+	node       string // names this process in a shared database
+	mayUpgrade bool   // the verb is there to change the schema, whatever update_mode says
 }
 
 // path gives a file of the configuration, relative ones in the configuration directory.
@@ -374,6 +400,9 @@ func (a *app) load(f *flags, fs *pflag.FlagSet) (*settings, error) {
 	s.FTPD.ShortVersion, s.HTTPD.ShortVersion = s.SFTPD.ShortVersion, s.SFTPD.ShortVersion
 	for _, key := range slices.Concat(s.SFTPD.Unbuilt(), s.FTPD.Unbuilt(), s.WebDAVD.Unbuilt()) {
 		s.report.Warnings = append(s.report.Warnings, "not built yet, so without effect: "+key)
+	}
+	if s.DataProvider.IsShared == 1 && !s.DataProvider.isServer() {
+		s.report.Warnings = append(s.report.Warnings, fmt.Sprintf("data_provider.is_shared: %s serves one process at a time, so it is taken as 0", s.DataProvider.Driver))
 	}
 	s.report.Warnings = append(s.report.Warnings, s.checkHooks()...)
 	return s, err

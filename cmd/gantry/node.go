@@ -40,6 +40,8 @@ type node struct {
 	manager   systemd.Manager
 	listeners []net.Listener
 	store     account.Store
+	member    account.Node
+	shared    *sharing // nil: the database is ours alone
 	guard     *guard.Guard
 	hooks     *hooks
 	auth      *auth.Authenticator
@@ -106,6 +108,7 @@ func (n *node) start(ctx context.Context) error {
 		}
 	}
 	n.accept()
+	n.backups()
 	n.tellStartup()
 	return nil
 }

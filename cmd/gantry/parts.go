@@ -34,10 +34,15 @@ func (n *node) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.member = n.s.member()
+	if n.s.DataProvider.isShared() {
+		n.s.node = n.member.ID
+	}
 	if n.store, err = n.s.openStore(ctx, hasher, false); err != nil {
 		return err
 	}
 	n.later(func(context.Context) error { return n.store.Close() })
+	n.shared = n.share()
 	if n.s.DataProvider.Driver == "memory" {
 		if err := n.s.fillMemory(ctx, n.store); err != nil {
 			return err
@@ -51,7 +56,7 @@ func (n *node) build(ctx context.Context) error {
 	if n.hooks, err = n.newHooks(); err != nil {
 		return err
 	}
-	authConfig.Hooks = n.hooks.auth()
+	authConfig.Hooks, authConfig.Follow = n.hooks.auth(), n.shared.follow()
 	authConfig.Editor, authConfig.Steps = n.store, n.store
 	authenticator, err := auth.New(authConfig, n.store, hasher, n.log.With("sender", "auth"), nil)
 	if err != nil {
@@ -71,7 +76,8 @@ func (n *node) build(ctx context.Context) error {
 		return nil
 	})
 	n.guard = guard.New(n.s.Common.Guard, n.log.Logger, nil)
-	n.sessions, err = session.New(n.s.sessionConfig(), session.Deps{
+	n.shared.shareDefender(n)
+	deps := session.Deps{
 		Auth:     authenticator,
 		Counters: n.store,
 		Accounts: merged{n.store},
@@ -84,11 +90,17 @@ func (n *node) build(ctx context.Context) error {
 		Left:     n.hooks.ended,
 		Failed:   n.loginFailed,
 		Delay:    n.guard.LoginDelay,
-	})
-	if err != nil {
+	}
+	if n.shared != nil {
+		deps.Node, deps.Member, deps.Shared = n.member.ID, n.member, n.shared.Shared
+	}
+	if n.sessions, err = session.New(n.s.sessionConfig(), deps); err != nil {
 		return err
 	}
 	n.later(n.sessions.Close)
+	if err := n.sessions.Join(ctx); err != nil {
+		return err
+	}
 	authenticator.OnChange(func(ctx context.Context, ch auth.Changed) {
 		ctx, cancel := context.WithTimeout(ctx, recheckWait)
 		defer cancel()
@@ -158,7 +170,7 @@ func (s *settings) trust() auth.Trust {
 
 func (s *settings) sessionConfig() session.Config {
 	c := s.Common.Session
-	c.TrackQuota = s.DataProvider.TrackQuota
+	c.TrackQuota, c.QuotaDelay = s.DataProvider.TrackQuota, s.DataProvider.QuotaDelay
 	return c
 }
 
@@ -213,7 +225,7 @@ func (s *settings) openStore(ctx context.Context, hasher *auth.Hasher, readOnly 
 // sqlConfig names the SQL database.
 func (s *settings) sqlConfig(rules account.Rules, readOnly bool) (sqlstore.Config, error) {
 	d := &s.DataProvider
-	c := sqlstore.Config{Driver: d.Driver, Path: s.path(d.Name), Prefix: d.TablesPrefix, Rules: rules, ReadOnly: readOnly, KeepSchema: d.UpdateMode == 1 && !s.mayUpgrade}
+	c := sqlstore.Config{Driver: d.Driver, Path: s.path(d.Name), Prefix: d.TablesPrefix, Rules: rules, Node: s.node, ReadOnly: readOnly, KeepSchema: d.UpdateMode == 1 && !s.mayUpgrade}
 	if !d.isServer() {
 		return c, nil
 	}

@@ -88,11 +88,19 @@ func (a *app) startSubsys(ctx context.Context, f *subsysFlags, cmd *cobra.Comman
 		return err
 	}
 	defer storages.close()
-	sessions, err := session.New(s.sessionConfig(), session.Deps{
+	deps := session.Deps{
 		Auth: osLogin{store}, Counters: store, Accounts: merged{store}, NewFS: storages.open,
 		Sinks: []event.Sink{event.LogSink(log.Logger)}, Log: log.Logger,
-	})
+	}
+	if shared, ok := store.(interface{ Shared() account.Shared }); ok && s.DataProvider.isShared() {
+		deps.Shared, deps.Member = shared.Shared(), s.member()
+		deps.Node = deps.Member.ID
+	}
+	sessions, err := session.New(s.sessionConfig(), deps)
 	if err != nil {
+		return err
+	}
+	if err := sessions.Join(ctx); err != nil {
 		return err
 	}
 	defer func() {

@@ -62,7 +62,7 @@ func New(cfg Config, store Store, pw Passwords, log *slog.Logger, now func() tim
 	if err != nil {
 		return nil, err
 	}
-	a.start(cache.FollowConfig{})
+	a.start(cfg.Follow)
 	return a, nil
 }
 

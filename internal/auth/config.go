@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 
+	"github.com/gantryhq/gantry/cache"
 	"github.com/gantryhq/gantry/internal/secret"
 )
 
@@ -12,6 +13,8 @@ import (
 type Config struct {
 	Caching   bool // data_provider.password_caching
 	LocalTime bool // common.tz: access times are in local time, else UTC
+
+	Follow cache.FollowConfig // how the store's changes are followed
 
 	TOTP   []TOTPConfig // mfa.totp
 	Trust  Trust        // whose SSH user certificates are taken

@@ -64,7 +64,7 @@ type Config struct {
 // DefenderConfig is common.defender.
 type DefenderConfig struct {
 	Enabled          bool   `json:"enabled"`
-	Driver           string `json:"driver"`             // memory
+	Driver           string `json:"driver"`             // memory, or provider: the nodes of one database have it together
 	BanTime          int    `json:"ban_time"`           // minutes
 	BanTimeIncrement int    `json:"ban_time_increment"` // percent of ban_time that each connection while banned adds
 	Threshold        int    `json:"threshold"`
@@ -129,8 +129,8 @@ func (c Config) Validate() error {
 	}
 	within("allowlist_status", c.AllowListStatus, 0, 1)
 	if d := c.Defender; d.Enabled {
-		if d.Driver != "memory" {
-			bad("defender.driver", "%q is not built yet; use memory", d.Driver)
+		if d.Driver != "memory" && d.Driver != "provider" {
+			bad("defender.driver", "must be memory or provider, it is %q", d.Driver)
 		}
 		const year = 366 * 24 * 60
 		within("defender.ban_time", d.BanTime, 1, year)

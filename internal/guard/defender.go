@@ -33,6 +33,7 @@ type Host struct {
 // defender scores hosts and bans them. A host has a score or a ban, never both.
 type defender struct {
 	cfg    atomic.Pointer[DefenderConfig]
+	shared *atomic.Pointer[sharing] // the guard's
 	log    *slog.Logger
 	now    func() time.Time
 	seed   maphash.Seed
@@ -56,8 +57,8 @@ type scored struct {
 	score int
 }
 
-func newDefender(cfg DefenderConfig, seed maphash.Seed, now func() time.Time, log *slog.Logger) *defender {
-	d := &defender{log: log, now: now, seed: seed}
+func newDefender(cfg DefenderConfig, shared *atomic.Pointer[sharing], seed maphash.Seed, now func() time.Time, log *slog.Logger) *defender {
+	d := &defender{shared: shared, log: log, now: now, seed: seed}
 	d.cfg.Store(&cfg)
 	for i := range d.shards {
 		d.shards[i].hosts = map[netip.Addr]*suspect{}
@@ -91,10 +92,12 @@ func (d *defender) check(host netip.Addr, touch bool) error {
 	}
 	if touch {
 		cfg := d.cfg.Load()
+		more := minutes(max(1, cfg.BanTime*cfg.BanTimeIncrement/100))
+		d.shared.Load().send(job{kind: jobExtend, host: host, d: more})
 		s.mu.Lock()
 		if x := s.hosts[host]; x != nil && !x.ban.IsZero() {
 			longest := now.Add(maxBan)
-			x.ban = x.ban.Add(minutes(max(1, cfg.BanTime*cfg.BanTimeIncrement/100)))
+			x.ban = x.ban.Add(more)
 			if x.ban.After(longest) {
 				x.ban = longest
 			}
@@ -149,6 +152,12 @@ func (d *defender) event(host netip.Addr, p Protocol, e Event) {
 	x.events = append(x.within(now.Add(-minutes(cfg.ObservationTime))), scored{now, points})
 	total := x.score()
 	ban := total >= cfg.Threshold
+	if all := d.shared.Load(); all != nil {
+		all.send(job{kind: jobScore, host: host, p: p, points: points})
+		if ban = ban && !all.healthy.Load(); ban { // else the store decides, by what all nodes know
+			all.send(job{kind: jobBan, host: host, d: minutes(cfg.BanTime)})
+		}
+	}
 	if ban {
 		x.events, x.ban = nil, now.Add(minutes(cfg.BanTime))
 		d.scored.Add(-1)
@@ -291,6 +300,7 @@ func (g *Guard) Unban(addr netip.Addr) bool {
 		return false
 	}
 	host := hostOf(addr)
+	d.shared.Load().send(job{kind: jobFree, host: host})
 	s := &d.shards[shardOf(d.seed, host)]
 	s.mu.Lock()
 	defer s.mu.Unlock()

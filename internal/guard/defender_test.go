@@ -424,7 +424,7 @@ func TestConfigErrorsNameTheKey(t *testing.T) {
 		"common.max_total_connections":                     func(c *Config) { c.MaxTotal = -1 },
 		"common.max_per_host_connections":                  func(c *Config) { c.MaxPerHost = -1 },
 		"common.allowlist_status":                          func(c *Config) { c.AllowListStatus = 2 },
-		"common.defender.driver":                           func(c *Config) { c.Defender.Driver = "provider" },
+		"common.defender.driver":                           func(c *Config) { c.Defender.Driver = "paper" },
 		"common.defender.ban_time:":                        func(c *Config) { c.Defender.BanTime = 0 },
 		"common.defender.ban_time_increment":               func(c *Config) { c.Defender.BanTimeIncrement = 0 },
 		"common.defender.threshold":                        func(c *Config) { c.Defender.Threshold = 0 },

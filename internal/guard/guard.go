@@ -36,6 +36,7 @@ type Guard struct {
 	lists    atomic.Pointer[Lists]
 	defender atomic.Pointer[defender] // nil: off
 	limiters atomic.Pointer[[]*limiter]
+	shared   atomic.Pointer[sharing] // nil: the defender's driver is memory
 
 	total  atomic.Int64
 	shards [shardCount]shard
@@ -70,7 +71,7 @@ func (g *Guard) SetConfig(cfg Config) {
 	case !cfg.Defender.Enabled:
 		g.defender.Store(nil)
 	case d == nil:
-		g.defender.Store(newDefender(cfg.Defender, g.seed, g.now, g.log))
+		g.defender.Store(newDefender(cfg.Defender, &g.shared, g.seed, g.now, g.log))
 	default:
 		d.cfg.Store(&cfg.Defender)
 	}

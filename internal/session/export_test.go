@@ -57,3 +57,6 @@ func (s *Server) Leftovers() (files, pendings, names, tallies int) {
 
 // StoreWait sets how long a call of the store may take. Before any session is opened.
 func (s *Server) StoreWait(d time.Duration) { s.ledger.wait = d }
+
+// Beat is one sign of life, for tests that do not Join.
+func (s *Server) Beat(ctx context.Context) error { return s.cluster.beat(ctx) }

@@ -44,6 +44,14 @@ func (s *Store) Shared() account.Shared {
 	return nil
 }
 
+// Transactions is how many were begun so far, 0 of an engine that does not count them.
+func (s *Store) Transactions() int64 {
+	if e, ok := s.e.(interface{ Transactions() int64 }); ok {
+		return e.Transactions()
+	}
+	return 0
+}
+
 // Close closes the database.
 func (s *Store) Close() error { return s.e.Close() }
 

@@ -208,8 +208,8 @@ func (e *engine) Compact(ctx context.Context) error {
 	return err
 }
 
-// Queries is how many transactions were begun, for tests and metrics.
-func (e *engine) Queries() int64 { return e.asked.Load() }
+// Transactions is how many were begun, tries included.
+func (e *engine) Transactions() int64 { return e.asked.Load() }
 
 // Read implements recordstore.Engine.
 func (e *engine) Read(ctx context.Context, f func(recordstore.Tx) error) error {
