@@ -28,6 +28,7 @@ import (
 // portableFlags are those of portable. The names are SFTPGo's where the feature is the same.
 type portableFlags struct {
 	flags
+	storage                storageFlags
 	directory, start       string
 	port, ftpPort, davPort int
 	ftpCert, ftpKey        string
@@ -87,6 +88,7 @@ func (a *app) portableCmd() *cobra.Command {
 	fs.StringVar(&f.level, "log-level", "info", "debug, info, warn or error")
 	fs.BoolVar(&f.log.UTC, "log-utc-time", false, "UTC time stamps, else local time")
 	fs.IntVar(&f.grace, "grace-time", 0, "seconds that open transfers have when the server stops")
+	f.storage.add(fs)
 	fs.BoolVar(&f.noQR, "no-qr", false, "print no QR code")
 	return cmd
 }
@@ -243,10 +245,16 @@ func (f *portableFlags) account() (u *account.User, shown string, err error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("--directory: %w", err)
 	}
-	if st, err := os.Stat(dir); err != nil {
-		return nil, "", fmt.Errorf("--directory: %w", err)
-	} else if !st.IsDir() {
-		return nil, "", fmt.Errorf("--directory: %s is not a directory", dir)
+	storage, err := f.storage.config()
+	if err != nil {
+		return nil, "", err
+	}
+	if storage.Provider == account.LocalProvider || storage.Provider == account.CryptProvider {
+		if st, err := os.Stat(dir); err != nil {
+			return nil, "", fmt.Errorf("--directory: %w", err)
+		} else if !st.IsDir() {
+			return nil, "", fmt.Errorf("--directory: %s is not a directory", dir)
+		}
 	}
 	if f.port < 0 || f.port > 65535 {
 		return nil, "", fmt.Errorf("--sftpd-port: %d is not a port", f.port)
@@ -273,7 +281,7 @@ func (f *portableFlags) account() (u *account.User, shown string, err error) {
 	}
 	u = &account.User{
 		Username: f.username, Status: 1, Password: password, PublicKeys: f.keys, HomeDir: dir,
-		Permissions: map[string][]string{"/": f.permissions}, QuotaSize: f.quotaSize, QuotaFiles: f.quotaFiles,
+		Filesystem: storage, Permissions: map[string][]string{"/": f.permissions}, QuotaSize: f.quotaSize, QuotaFiles: f.quotaFiles,
 	}
 	u.Filters.StartDirectory = f.start
 	u.Filters.MaxUploadFileSize = f.uploadLimit
@@ -326,7 +334,7 @@ func (f *portableFlags) announce(w io.Writer, n *node, u *account.User, shown st
 	addr, _ := n.listeners[0].Addr().(*net.TCPAddr)
 	host := outwardAddress(addr)
 	fmt.Fprintf(w, "Portable mode ready, user: %q, password: %q, public keys: %d, directory: %q, permissions: %v, enabled ssh commands: %v, SFTP port: %d\n",
-		f.username, password, len(f.keys), u.HomeDir, f.permissions, f.commands, addr.Port)
+		f.username, password, len(f.keys), f.place(u), f.permissions, f.commands, addr.Port)
 	for _, d := range n.ftpDoors {
 		if a, ok := d.Addr().(*net.TCPAddr); ok {
 			fmt.Fprintf(w, "FTP port: %d, connect with: ftp://%s@%s\n", a.Port, printable(f.username), net.JoinHostPort(outwardAddress(a), fmt.Sprint(a.Port)))
@@ -355,6 +363,22 @@ func (f *portableFlags) announce(w io.Writer, n *node, u *account.User, shown st
 	if code, err := qr.Encode(link.String(), qr.L); err == nil {
 		fmt.Fprint(w, "\n", drawQR(code))
 	}
+}
+
+// place is what is served, for people.
+func (f *portableFlags) place(u *account.User) string {
+	c := &u.Filesystem
+	switch c.Provider {
+	case account.S3Provider:
+		return "S3 bucket " + c.S3Config.Bucket + "/" + c.S3Config.KeyPrefix
+	case account.GCSProvider:
+		return "GCS bucket " + c.GCSConfig.Bucket + "/" + c.GCSConfig.KeyPrefix
+	case account.AzBlobProvider:
+		return "Azure container " + c.AzBlobConfig.Container + "/" + c.AzBlobConfig.KeyPrefix
+	case account.SFTPProvider:
+		return c.SFTPConfig.Username + "@" + c.SFTPConfig.Endpoint + c.SFTPConfig.Prefix
+	}
+	return u.HomeDir
 }
 
 // drawQR shows a code on a terminal, two rows of it on one line, with the quiet zone that readers need.
