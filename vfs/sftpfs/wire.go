@@ -69,7 +69,6 @@ var errMalformed = errors.New("sftpfs: the server sent a malformed packet")
 // builder puts a packet together. The first four bytes are for the length.
 type builder struct{ b []byte }
 
-func (w *builder) u8(v byte)    { w.b = append(w.b, v) }
 func (w *builder) u32(v uint32) { w.b = binary.BigEndian.AppendUint32(w.b, v) }
 func (w *builder) u64(v uint64) { w.b = binary.BigEndian.AppendUint64(w.b, v) }
 func (w *builder) str(s string) {
@@ -126,13 +125,6 @@ func (r *parser) take(n int) []byte {
 	out := r.b[:n]
 	r.b = r.b[n:]
 	return out
-}
-
-func (r *parser) u8() byte {
-	if b := r.take(1); b != nil {
-		return b[0]
-	}
-	return 0
 }
 
 func (r *parser) u32() uint32 {
