@@ -136,23 +136,34 @@ func memoryLimit() int64 {
 	return min(limit, debug.SetMemoryLimit(-1))
 }
 
-// cgroupLimit is the memory limit of the process's control group (version 2), or 0.
+// cgroupLimit is the memory limit of the process's control group, of either version, or 0.
 func cgroupLimit() int64 {
-	group := ""
-	if b, err := os.ReadFile("/proc/self/cgroup"); err == nil {
-		for line := range strings.Lines(string(b)) {
-			if p, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
-				group = p
-			}
-		}
+	b, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return 0
 	}
-	for _, dir := range []string{"/sys/fs/cgroup" + group, "/sys/fs/cgroup"} {
-		b, err := os.ReadFile(dir + "/memory.max")
-		if err != nil {
+	for line := range strings.Lines(string(b)) {
+		f := strings.SplitN(strings.TrimSpace(line), ":", 3) // hierarchy, controllers, path
+		if len(f) != 3 {
 			continue
 		}
-		if n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err == nil && n > 0 {
-			return n
+		var files []string
+		switch {
+		case f[1] == "memory":
+			const root = "/sys/fs/cgroup/memory"
+			files = []string{root + f[2] + "/memory.limit_in_bytes", root + "/memory.limit_in_bytes"}
+		case f[0] == "0":
+			const root = "/sys/fs/cgroup"
+			files = []string{root + f[2] + "/memory.max", root + "/memory.max"}
+		}
+		for _, name := range files { // the second: a container sees its own group as the root
+			b, err := os.ReadFile(name)
+			if err != nil {
+				continue
+			}
+			if n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err == nil && n > 0 && n < 1<<50 {
+				return n
+			}
 		}
 	}
 	return 0

@@ -17,7 +17,7 @@ const (
 	headSize = 256 << 10
 	// slack is how far from the reader's place a read may be to belong to the same run: clients ask for many pieces
 	// at once, and not in order.
-	slack = 4 << 20
+	slack = 2 << 20
 	// tries is how often a part that breaks off is asked for again, from where it broke off.
 	tries = 5
 )
@@ -65,7 +65,7 @@ func (f *FS) open(ctx context.Context, name vfs.Path) (*file, error) {
 		return nil, vfs.ErrIsDir
 	}
 	life, cancel := context.WithCancelCause(context.WithoutCancel(ctx)) // the file outlives the call that opens it
-	r := &file{f: f.core, name: name, o: o, ctx: life, cancel: cancel}
+	r := &file{f: f.core, name: name, o: o, ctx: life, cancel: cancel, jump: -1}
 	r.arrived.L = &r.mu
 	if err != nil { // broken off: once more, as a part does
 		if err = r.fetch(0, head, n); err != nil {
@@ -95,7 +95,7 @@ type file struct {
 	blocks  []*block // one after the other
 	first   int64    // where the run of reads began
 	last    int64    // the end of the furthest read of it
-	inRun   int      // reads that belonged to it
+	jump    int64    // the end of the last read outside it
 }
 
 // block is a part of the file being fetched.
@@ -223,16 +223,16 @@ func (r *file) at(off int64) *block {
 func (r *file) note(from, to int64) {
 	switch {
 	case from <= r.last && to+slack >= r.last, from > r.last && from <= r.last+slack:
-		r.inRun++
 		r.last = max(r.last, to)
-	default: // a jump: another run may begin there
-		r.inRun, r.first, r.last = 0, from, to
+	case from != r.jump: // a jump: another run may begin there, if the next read goes on with it
+		r.jump = to
+		return
+	default:
+		r.first, r.last, r.jump = from, to, -1
 		r.drop(func(*block) bool { return true })
 	}
 	r.drop(func(b *block) bool { return r.last > b.end+slack })
-	if r.inRun >= 1 {
-		r.ahead(from)
-	}
+	r.ahead(from)
 }
 
 // ahead keeps enough blocks before the reader: twice as much as it has read, up to the limits.

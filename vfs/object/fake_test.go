@@ -181,7 +181,7 @@ func (b *fake) store(key string, data []byte, meta Meta, onlyNew bool) (Object, 
 	sum := sha256.Sum256(data)
 	o := Object{
 		Key: key, Size: int64(len(data)), Changed: time.Now(), ModTime: meta.ModTime, Type: meta.Type,
-		ETag: fmt.Sprintf("%x", sum[:8]), Version: fmt.Sprint(int64(b.now)), Dir: meta.Dir && !strings.HasSuffix(key, "/"),
+		ETag: fmt.Sprintf("%x", sum[:8]), Version: fmt.Sprint(int64(b.now)), Dir: meta.Dir && !strings.HasSuffix(key, "/"), Note: meta.Note,
 	}
 	b.objects[key] = fakeObject{o, data}
 	return o, nil
@@ -306,7 +306,7 @@ func (b *fake) Copy(ctx context.Context, from Object, to string, meta *Meta, onl
 		return Object{}, fs.ErrNotExist
 	}
 	if meta == nil {
-		meta = &Meta{Type: o.Type, ModTime: o.ModTime, Dir: o.Dir}
+		meta = &Meta{Type: o.Type, ModTime: o.ModTime, Dir: o.Dir, Note: o.Note}
 	}
 	return b.store(to, o.data, *meta, onlyNew)
 }

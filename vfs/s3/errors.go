@@ -2,18 +2,13 @@ package s3
 
 import (
 	"context"
-	"crypto/md5"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
-	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -136,17 +131,4 @@ func refusesChecksums(err error) bool {
 // swapUnsigned sends the content unsigned.
 func swapUnsigned(stack *middleware.Stack) error {
 	return v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware(stack)
-}
-
-// multipartETag is the entity tag that S3 gives an object of these parts, or "" if it cannot be known.
-func multipartETag(list []types.CompletedPart) string {
-	sum := md5.New()
-	for _, p := range list {
-		b, err := hex.DecodeString(strings.Trim(aws.ToString(p.ETag), `"`))
-		if err != nil || len(b) != md5.Size {
-			return ""
-		}
-		sum.Write(b)
-	}
-	return fmt.Sprintf("%x-%d", sum.Sum(nil), len(list))
 }

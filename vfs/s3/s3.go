@@ -3,6 +3,7 @@ package s3
 import (
 	"context"
 	"crypto/md5"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
@@ -292,11 +293,25 @@ type parts struct {
 	id   *string
 	meta object.Meta
 	with bool // checksums
-	head int  // parts that were copied of the old object
+	mark string
+	head int // parts that were copied of the old object
 
 	mu   sync.Mutex // guards the fields below
 	done map[int32]types.CompletedPart
 	size int64
+}
+
+// markKey is the metadata key of what tells an object of our upload from one of another's.
+const markKey = "gantry-upload"
+
+// marked is the metadata of the object, with a mark that only this upload has.
+func (p *parts) marked(m object.Meta) map[string]string {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	p.mark = hex.EncodeToString(b[:])
+	out := metadata(m)
+	out[markKey] = p.mark
+	return out
 }
 
 // Begin implements object.Bucket.
@@ -306,7 +321,7 @@ func (b *bucket) Begin(ctx context.Context, key string, meta object.Meta, onto *
 	defer cancel()
 	err := b.summed(func(with bool) error {
 		in := &s3.CreateMultipartUploadInput{
-			Bucket: b.name, Key: &key, ContentType: contentType(meta), Metadata: metadata(meta), ACL: b.acl(), StorageClass: b.storageClass(),
+			Bucket: b.name, Key: &key, ContentType: contentType(meta), Metadata: p.marked(meta), ACL: b.acl(), StorageClass: b.storageClass(),
 			SSECustomerAlgorithm: b.sseAlgorithm, SSECustomerKey: b.sseKey, SSECustomerKeyMD5: b.sseMD5,
 		}
 		if with = with && onto == nil; with { // what is copied in has none that every service tells
@@ -417,9 +432,9 @@ func (p *parts) Complete(ctx context.Context, n int, meta object.Meta, onlyNew b
 	case err == nil:
 		etag = out.ETag
 	case sent.repeated() && (gone(err) || exists(err)):
-		// A try before may have arrived, and only its answer was lost: the object is ours if it has our parts.
+		// A try before may have arrived, and only its answer was lost: the object is ours if it has our mark.
 		h, herr := p.b.head(ctx, p.key)
-		if herr != nil || aws.ToInt64(h.ContentLength) != size || unquote(h.ETag) != multipartETag(list) {
+		if herr != nil || aws.ToInt64(h.ContentLength) != size || h.Metadata[markKey] != p.mark {
 			return object.Object{}, failed("complete the upload of", p.key, err)
 		}
 		etag = h.ETag
@@ -529,7 +544,7 @@ func (b *bucket) copyLarge(ctx context.Context, from object.Object, to string, m
 		class = types.StorageClass(h.Class)
 	}
 	out, err := b.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
-		Bucket: b.name, Key: &to, ContentType: contentType(*meta), Metadata: metadata(*meta), ACL: b.acl(), StorageClass: class,
+		Bucket: b.name, Key: &to, ContentType: contentType(*meta), Metadata: p.marked(*meta), ACL: b.acl(), StorageClass: class,
 		SSECustomerAlgorithm: b.sseAlgorithm, SSECustomerKey: b.sseKey, SSECustomerKeyMD5: b.sseMD5,
 	})
 	if err != nil {
@@ -588,6 +603,9 @@ func (b *bucket) Sweep(ctx context.Context, prefix string, t time.Time) (int, er
 	in := &s3.ListMultipartUploadsInput{Bucket: b.name, Prefix: aws.String(prefix)}
 	for n := 0; ; {
 		out, err := b.client.ListMultipartUploads(ctx, in)
+		if gone(err) { // some services say so where there are none
+			return n, nil
+		}
 		if err != nil {
 			return n, failed("list the uploads below", prefix, err)
 		}

@@ -1,6 +1,7 @@
 package vfstest
 
 import (
+	"encoding/binary"
 	"errors"
 	"io/fs"
 	"math/rand/v2"
@@ -14,8 +15,12 @@ func stream(c Caps) bool { return c.Stream }
 // pattern is n bytes that differ everywhere.
 func pattern(n int) string {
 	b := make([]byte, n)
-	r := rand.NewChaCha8([32]byte{1})
-	r.Read(b)
+	var block [8 << 10]byte
+	rand.NewChaCha8([32]byte{1}).Read(block[:])
+	for off := 0; off < n; off += len(block) {
+		binary.BigEndian.PutUint32(block[:], uint32(off))
+		copy(b[off:], block[:])
+	}
 	return string(b)
 }
 
