@@ -44,10 +44,14 @@ func newCloud(c *Common, policy *egress.Policy, log *slog.Logger) *cloud {
 	if limit == 0 {
 		limit = memoryLimit() / 4
 	}
+	age := time.Duration(c.Cloud.SweepHours) * time.Hour
+	if age == 0 {
+		age = never
+	}
 	x := &cloud{egress: policy, log: log, swept: map[string]time.Time{}}
 	x.options = object.Options{
 		Memory: object.NewMemory(limit), RenameDirs: c.Session.RenameMode == 1,
-		SweepAge: time.Duration(c.Cloud.SweepHours) * time.Hour, Log: log.With("sender", "storage"),
+		SweepAge: age, Log: log.With("sender", "storage"),
 	}
 	x.ctx, x.cancel = context.WithCancel(context.Background()) // of the process: close ends it
 	return x
@@ -59,13 +63,16 @@ func (x *cloud) close() {
 	x.sweeps.Wait()
 }
 
+// never is an age that no upload has.
+const never = 100 * 365 * 24 * time.Hour
+
 // sweepEvery is how often the unfinished uploads of one storage are looked for.
 const sweepEvery = 24 * time.Hour
 
 // opened has what old uploads left in the storage removed, once a day.
 func (x *cloud) opened(f vfs.FS, err error) (vfs.FS, error) {
 	d, ok := f.(vfs.Describer)
-	if err != nil || !ok || x.options.SweepAge == 0 {
+	if err != nil || !ok || x.options.SweepAge == never {
 		return f, err
 	}
 	id := d.Describe(vfs.Root).Identity
