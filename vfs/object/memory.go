@@ -167,17 +167,6 @@ func (b *buffer) writeAt(p []byte, off int) {
 	}
 }
 
-// held is how many chunks b has.
-func (b *buffer) held() int {
-	n := 0
-	for _, c := range b.chunks {
-		if c != nil {
-			n++
-		}
-	}
-	return n
-}
-
 // free gives the chunks back and says how many there were. b is of no use then.
 func (b *buffer) free() int {
 	b.reading.Lock()
