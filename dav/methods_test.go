@@ -630,3 +630,50 @@ func TestConditionsOfMethods(t *testing.T) {
 	b.want(412, "COPY", "/f", "", "Destination: /j", "If: (Not ["+etag+"])")
 	b.want(201, "COPY", "/f", "", "Destination: /j", "If: </none> (Not ["+etag+"])")
 }
+
+// TestCopyWithinTheQuota: QUO-2. What does not fit is told, and nothing of it stays.
+func TestCopyWithinTheQuota(t *testing.T) {
+	u := sessiontest.User("u")
+	u.QuotaSize = 100
+	b := newBench(t, u)
+	b.put("/f", strings.Repeat("x", 60))
+	b.want(507, "COPY", "/f", "", "Destination: /g")
+	b.want(404, "PROPFIND", "/g", "", "Depth: 0")
+	b.want(201, "MOVE", "/f", "", "Destination: /h")
+	b.mkdir("/d")
+	b.put("/d/a", strings.Repeat("x", 10))
+	b.want(201, "MOVE", "/h", "", "Destination: /d/h")
+	a := b.want(207, "COPY", "/d", "", "Destination: /e")
+	b.has(a, "<D:href>/e/h</D:href><D:status>HTTP/1.1 507 Insufficient Storage</D:status>")
+	b.lacks(a, "/e/a")
+	if got, ok := b.get("/e/a"); !ok || len(got) != 10 {
+		t.Errorf("what fits was not copied: %q", got)
+	}
+	b.want(404, "PROPFIND", "/e/h", "", "Depth: 0")
+}
+
+// TestHiddenNamesAreNotThere: neither listed, nor a target of anything (PATH-4).
+func TestHiddenNamesAreNotThere(t *testing.T) {
+	u := sessiontest.User("u")
+	u.Filters.FilePatterns = []account.PatternsFilter{{Path: "/", DeniedPatterns: []string{"*.key"}, DenyPolicy: 1}}
+	root := sessiontest.User("root")
+	root.HomeDir = u.HomeDir
+	b := newBench(t, u, root)
+	r := b.as("root")
+	r.put("/id.key", "secret")
+	r.put("/f", "x")
+	b.lacks(b.want(207, "PROPFIND", "/", "", "Depth: 1"), "id.key")
+	b.want(404, "PROPFIND", "/id.key", "", "Depth: 0")
+	b.want(404, "COPY", "/id.key", "", "Destination: /g")
+	b.want(404, "PROPPATCH", "/id.key", xmlSeeds[2])
+	b.want(403, "COPY", "/f", "", "Destination: /new.key")
+	b.want(403, "MKCOL", "/new.key", "")
+	for _, a := range []answer{b.do("MOVE", "/id.key", "", "Destination: /g"), b.do("LOCK", "/id.key", lockBody("exclusive"))} {
+		if a.code != 403 && a.code != 404 && a.code != 409 {
+			t.Errorf("%d %s", a.code, a.body)
+		}
+	}
+	if got, _ := r.get("/id.key"); got != "secret" {
+		t.Errorf("it holds %q", got)
+	}
+}
