@@ -88,8 +88,7 @@ func (x *Session) Lock(ctx context.Context, p vfs.Path, r LockRequest) (l Lock, 
 	}
 	defer x.done()
 	pl := v.place(p)
-	exists, err := x.lockable(ctx, v, &pl, r)
-	if err != nil {
+	if err := x.lockable(ctx, v, &pl, r); err != nil {
 		return Lock{}, false, fail("lock", p, err)
 	}
 	now := x.srv.deps.Now()
@@ -103,11 +102,8 @@ func (x *Session) Lock(ctx context.Context, p vfs.Path, r LockRequest) (l Lock, 
 		return Lock{}, false, x.lockFailed(v, &pl, err)
 	}
 	// What stood there may have gone, or come, while the lock was made.
-	if _, err := pl.FS.Lstat(ctx, pl.Path); err == nil || !errors.Is(err, fs.ErrNotExist) {
-		exists = true
-	} else {
-		exists = pl.IsMount || pl.LeadsToMount
-	}
+	_, err = pl.FS.Lstat(ctx, pl.Path)
+	exists := pl.IsMount || pl.LeadsToMount || !errors.Is(err, fs.ErrNotExist)
 	if !exists {
 		if err := x.fillLocked(WithLockTokens(ctx, []string{a.Token}), p); err != nil {
 			x.srv.locks.remove(context.WithoutCancel(ctx), a.Token)
@@ -117,13 +113,13 @@ func (x *Session) Lock(ctx context.Context, p vfs.Path, r LockRequest) (l Lock, 
 	return v.lock(&pl, &a), !exists, nil
 }
 
-// lockable asks everything about a lock at pl but other locks, and whether something stands there.
-func (x *Session) lockable(ctx context.Context, v *view, pl *place, r LockRequest) (exists bool, err error) {
+// lockable asks everything about a lock at pl but other locks.
+func (x *Session) lockable(ctx context.Context, v *view, pl *place, r LockRequest) error {
 	if len(r.Owner) > MaxLockOwner {
-		return false, fmt.Errorf("%w: the lock's owner is longer than %d bytes", fs.ErrInvalid, MaxLockOwner)
+		return fmt.Errorf("%w: the lock's owner is longer than %d bytes", fs.ErrInvalid, MaxLockOwner)
 	}
 	if err := v.seen("lock", pl.p); err != nil {
-		return false, err
+		return err
 	}
 	held := v.perms.at(pl.p.Dir())
 	i, err := pl.FS.Lstat(ctx, pl.Path)
@@ -131,18 +127,18 @@ func (x *Session) lockable(ctx context.Context, v *view, pl *place, r LockReques
 	switch {
 	case virtual, err == nil:
 	case errors.Is(err, fs.ErrNotExist):
-		return false, nil // the upload asks the rest
+		return nil // the upload asks the rest
 	default:
-		return false, err
+		return err
 	}
 	if virtual || i.IsDir() {
 		held |= v.perms.at(pl.p)
 	}
 	// Whoever may change nothing must not keep others from it.
 	if !held.has(allRights &^ (mayList | mayDownload)) {
-		return false, fs.ErrPermission
+		return fs.ErrPermission
 	}
-	return true, nil
+	return nil
 }
 
 // fillLocked makes the empty file that a lock on nothing is (RFC 4918 7.3).
