@@ -46,6 +46,7 @@ type conn struct {
 	discard   int64    // bytes that are thrown away before the next head
 	lingering bool     // nothing else follows
 	served    bool     // a request has come
+	until     int64    // when an idle connection ends, UnixNano
 	running   bool
 	l         *engine.Lifted // borrowed by the request that runs
 	s         *session.Session
@@ -128,6 +129,12 @@ func (c *conn) Expired(*engine.Conn) engine.Verdict {
 	switch {
 	case c.running:
 		return engine.Keep()
+	case c.seen == 0 && c.waiting == nil && !c.lingering && c.s != nil && c.srv.now().UnixNano() < c.until:
+		c.ec.SetDeadline(time.Unix(0, c.until))
+		return engine.Work(nil, func(*bytebufferpool.ByteBuffer) engine.Verdict {
+			c.rest()
+			return engine.Keep()
+		})
 	case c.seen > 0 || c.waiting != nil:
 		c.say(&request{method: "GET", closes: true}, fail(408, "The request came too slowly"))
 	}
@@ -456,7 +463,8 @@ func (c *conn) after(r *request, w *response, err error) engine.Verdict {
 	case w.closes:
 		return engine.Close()
 	}
-	c.ec.SetDeadline(now.Add(c.srv.idle))
+	c.until = now.Add(c.srv.idle).UnixNano()
+	c.ec.SetDeadline(now.Add(min(c.srv.idle, c.srv.rest)))
 	return engine.Keep()
 }
 

@@ -30,17 +30,19 @@ func (c *conn) authorize(r *request) (moved bool, err error) {
 		return false, refusal(err)
 	}
 	raw := r.header("Authorization")
-	if c.s != nil {
-		if subtle.ConstantTimeCompare([]byte(raw), []byte(c.auth)) == 1 && r.remote.Addr() == c.client {
-			if c.srv.sessions.Stands(&c.life, c.login) == nil {
-				return false, nil
-			}
+	l := c.login
+	if l != nil {
+		if subtle.ConstantTimeCompare([]byte(raw), []byte(c.auth)) != 1 || r.remote.Addr() != c.client || c.srv.sessions.Stands(&c.life, l) != nil {
+			c.logout()
+			l = nil
+		} else if c.s != nil {
+			return false, nil
 		}
-		c.logout()
 	}
-	l, err := c.prove(r, raw)
-	if err != nil {
-		return false, err
+	if l == nil {
+		if l, err = c.prove(r, raw); err != nil {
+			return false, err
+		}
 	}
 	s, err := c.srv.sessions.Open(&c.life, l, c.describe(r))
 	if err != nil {
@@ -55,14 +57,21 @@ func (c *conn) authorize(r *request) (moved bool, err error) {
 	return true, nil
 }
 
-// logout ends the session.
+// logout ends the session, and forgets whose it was.
 func (c *conn) logout() {
+	c.rest()
+	c.login, c.auth = nil, ""
+}
+
+// rest ends the session of a connection that has been idle for a while: it costs more memory than all else that such a
+// connection has, and a place in max_sessions. The next request with the same credentials opens another one.
+func (c *conn) rest() {
 	if c.s == nil {
 		return
 	}
 	c.s.Close()
 	c.giveLane()
-	c.s, c.login, c.auth, c.lane, c.giveLane = nil, nil, "", nil, nil
+	c.s, c.lane, c.giveLane = nil, nil, nil
 }
 
 // admit asks the gate about a request: whoever is behind a proxy passes it as if there were none.
@@ -151,7 +160,7 @@ func (c *conn) attempt(r *request, method, user, password string, cert *x509.Cer
 func (c *conn) describe(r *request) session.Conn {
 	return session.Conn{
 		ID: fmt.Sprintf("%s_%d_%d", protocol, c.b.index, c.srv.count.Add(1)), Protocol: protocol, Remote: r.remote, Local: c.ec.Local(),
-		Client: client(r), Kill: c.kill,
+		Client: client(r), Closes: true, Kill: c.kill,
 	}
 }
 

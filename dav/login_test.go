@@ -159,6 +159,31 @@ func TestSessionLimit(t *testing.T) {
 	x.dial().ask("GET", "/").want(t, 200)
 }
 
+// TestIdleSessionsRest: a connection that idles holds no session, and has one again when it goes on.
+func TestIdleSessionsRest(t *testing.T) {
+	u := sessiontest.User("u")
+	u.MaxSessions = 1
+	x := start(t, setup{users: []account.User{u}, rest: time.Millisecond})
+	idle := func() {
+		for len(x.env.Server.Sessions()) > 0 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	a, b := x.dial(), x.dial()
+	for range 2 {
+		a.ask("GET", "/").want(t, 200)
+		idle()
+		b.ask("GET", "/").want(t, 200)
+		idle()
+	}
+	a.ask("GET", "/", "Authorization").want(t, 401)
+	b.ask("GET", "/", authorization("u", "wrong")).want(t, 401)
+	a.ask("GET", "/").want(t, 200)
+	idle()
+	x.env.Store.Deny("u", errors.New("expired"))
+	a.ask("GET", "/").want(t, 401)
+}
+
 // TestKill: an administrator's kill ends the connection and what it does.
 func TestKill(t *testing.T) {
 	x := start(t, setup{})

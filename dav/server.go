@@ -66,6 +66,7 @@ type Server struct {
 	walkLimit int
 
 	header, idle, stall time.Duration
+	rest                time.Duration // how long an idle connection keeps its session
 }
 
 // door is a Binding with what is made of it.
@@ -78,6 +79,9 @@ type door struct {
 	certificates bool // of clients are a login
 	proxies      []netip.Prefix
 }
+
+// restAfter is how long an idle connection keeps its session.
+const restAfter = 30 * time.Second
 
 // What may run at once: of a user's requests, and of logins, which may hash or ask hooks.
 const (
@@ -98,7 +102,7 @@ func New(cfg Config, e *engine.Engine, s *session.Server, gate Gate, log *slog.L
 		cfg: cfg, sessions: s, engine: e, gate: gate, log: log, now: time.Now, methods: table, allow: allowed(table),
 		types: newContentTypes(cfg.Cache.MimeTypes.CustomMappings), cors: newCORS(cfg.CORS, table), logged: newLogins(cfg.Cache.Users),
 		finds: newFindCache(), walkLimit: cfg.DepthInfinityLimit,
-		header: seconds(cfg.HeaderTimeout), idle: seconds(cfg.KeepAliveTimeout), stall: seconds(cfg.StallTimeout),
+		header: seconds(cfg.HeaderTimeout), idle: seconds(cfg.KeepAliveTimeout), stall: seconds(cfg.StallTimeout), rest: restAfter,
 	}
 	for i, b := range cfg.Bindings {
 		n, err := srv.bind(i, b)

@@ -49,6 +49,7 @@ type live struct {
 type setup struct {
 	change func(*Config)
 	gate   Gate
+	rest   time.Duration
 	users  []account.User
 	env    *sessiontest.Env
 }
@@ -73,6 +74,9 @@ func start(t testing.TB, o setup) *live {
 	s, err := New(cfg, e, o.env.Server, o.gate, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if o.rest > 0 {
+		s.rest = o.rest
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
