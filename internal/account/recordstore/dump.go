@@ -83,6 +83,7 @@ func (s *Store) Load(ctx context.Context, d *account.Dump, opt account.LoadOptio
 		}
 	}
 	return s.write(ctx, func(t *tx) error {
+		done = 0 // it may be run again
 		put := func(kind account.Kind, name string, save func(add bool) error) error {
 			have, err := t.exists(kind, name)
 			if err != nil {
