@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -76,6 +77,12 @@ func (d *doer) Do(_ context.Context, c hook.Call) ([]byte, error) {
 	defer d.mu.Unlock()
 	d.calls = append(d.calls, c)
 	return nil, nil
+}
+
+func (d *doer) all() []hook.Call {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.calls)
 }
 
 // buffer is a log.

@@ -5,7 +5,7 @@ import "crypto/subtle"
 // adminRoutes are the rows of administrators' calls, and of those that nobody must log in for.
 func adminRoutes() []Route {
 	var out []Route
-	for _, part := range [][]Route{serviceRoutes(), recordRoutes(), workRoutes(), adminSelfRoutes()} {
+	for _, part := range [][]Route{serviceRoutes(), recordRoutes(), workRoutes(), adminSelfRoutes(), retentionRoutes(), openapiRoutes()} {
 		out = append(out, part...)
 	}
 	return out

@@ -97,9 +97,10 @@ type Service struct {
 	stop context.CancelFunc
 	work sync.WaitGroup
 
-	mu    sync.Mutex // guards the fields below
-	scans map[account.CounterKey]time.Time
-	setup []byte // digest of the one-time token; nil when there is none
+	mu     sync.Mutex // guards the fields below
+	scans  map[account.CounterKey]time.Time
+	checks map[string]RetentionCheck // by user
+	setup  []byte                    // digest of the one-time token; nil when there is none
 }
 
 // New makes a service. Close ends what its operations have started.
@@ -107,7 +108,7 @@ func New(d Deps) *Service {
 	if d.Now == nil {
 		d.Now = time.Now
 	}
-	s := &Service{Deps: d, scans: map[account.CounterKey]time.Time{}}
+	s := &Service{Deps: d, scans: map[account.CounterKey]time.Time{}, checks: map[string]RetentionCheck{}}
 	s.ctx, s.stop = context.WithCancel(context.Background()) // ends with Close
 	return s
 }

@@ -257,6 +257,9 @@ func (s *Server) Recheck(ctx context.Context, names ...string) {
 		if ctx.Err() != nil {
 			return
 		}
+		if x.system {
+			continue
+		}
 		if err := x.recheck(ctx); err != nil {
 			s.log.Warn("session ended", "user", x.name, "connection_id", x.conn.ID, "error", err)
 			x.kill(err)

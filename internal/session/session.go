@@ -44,6 +44,7 @@ type Session struct {
 	remoteAddr string
 	localAddr  string
 	started    time.Time
+	system     bool // the server's own: not an account's login
 
 	id    *auth.Identity // the login's; immutable
 	share *Share         // immutable; nil for the account itself
