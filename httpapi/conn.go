@@ -171,7 +171,11 @@ func (c *conn) SetWriteDeadline(time.Time) error { return nil }
 // failed ends the request under way: its peer has gone, or is as good as gone.
 func (c *conn) failed(err error) error {
 	if q := c.work.Load(); q != nil {
-		q.cancel(err)
+		cause := err
+		if cause == io.EOF { // which would read as a good end of a body
+			cause = io.ErrUnexpectedEOF
+		}
+		q.cancel(cause)
 	}
 	return err
 }

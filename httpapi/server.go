@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -122,7 +123,7 @@ func (s *Server) bind(i int, b Binding) (*binding, error) {
 		name += "/" + s.cfg.Version
 	}
 	x.fast = &fasthttp.Server{
-		Handler: x.serve, Name: name, ErrorHandler: x.broken, ExpectHandler: x.expect,
+		Handler: x.serve, Name: name, ErrorHandler: x.broken, ExpectHandler: x.expect, HeaderReceived: received,
 		ConnState: x.state, Logger: quiet{s.log}, LogAllErrors: false, SecureErrorLogMessage: true,
 		Concurrency: maxConns, ReadBufferSize: maxHeader, MaxRequestBodySize: math.MaxInt,
 		StreamRequestBody: true, DisablePreParseMultipartForm: true, ReduceMemoryUsage: true, CloseOnShutdown: true,
@@ -290,6 +291,26 @@ func (b *binding) expect(http *fasthttp.RequestCtx) int {
 	return fasthttp.StatusContinue
 }
 
+// received is asked when a request's header is there. Nothing of the body is read ahead but its first byte: a handler may
+// refuse it.
+func received(*fasthttp.RequestHeader) fasthttp.RequestConfig {
+	return fasthttp.RequestConfig{MaxRequestBodySize: 1}
+}
+
+// smuggled reports whether a request says in two ways where it ends: a proxy before us may have read the other one
+// (HTTP-1, RFC 9112 6.1).
+func smuggled(h *fasthttp.RequestHeader) bool {
+	if h.ContentLength() != -1 { // not chunked
+		return false
+	}
+	for line := range bytes.Lines(h.RawHeaders()) {
+		if name, _, ok := bytes.Cut(line, []byte(":")); ok && bytes.EqualFold(bytes.TrimSpace(name), []byte("Content-Length")) {
+			return true
+		}
+	}
+	return false
+}
+
 // broken answers what could not be read as a request.
 func (b *binding) broken(http *fasthttp.RequestCtx, err error) {
 	status := fasthttp.StatusBadRequest
@@ -325,6 +346,11 @@ func (b *binding) serve(http *fasthttp.RequestCtx) {
 			http.SetConnectionClose()
 		}
 	}()
+	if smuggled(&http.Request.Header) {
+		b.s.handler.Refuse(http, fasthttp.StatusBadRequest, nil)
+		http.SetConnectionClose()
+		return
+	}
 	if !b.browser(q) {
 		return
 	}
