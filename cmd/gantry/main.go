@@ -53,6 +53,7 @@ func (a *app) run(args []string) int {
 		a.revertProviderCmd(),
 		a.resetProviderCmd(),
 		a.resetPwdCmd(),
+		a.rotateKeyCmd(),
 		a.pingCmd(),
 		a.genCmd(),
 		a.serviceCmd(),

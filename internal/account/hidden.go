@@ -188,3 +188,20 @@ func Unkept(record any) bool {
 	eachSecret(reflect.ValueOf(record), func(s *secret.Secret) { found = found || s.Status == secret.Redacted })
 	return found
 }
+
+// ReopenSecrets makes every sealed secret of *record Plain, to be sealed anew when the record is stored. Secrets of key
+// services are left as they are. had says whether there was one to open. Its errors are those of secret.Box.Open.
+func ReopenSecrets(box *secret.Box, record any) (had bool, err error) {
+	eachSecret(reflect.ValueOf(record), func(s *secret.Secret) {
+		if !s.IsSealed() || s.Status != secret.Secretbox && s.Status != secret.AES256GCM || err != nil {
+			return
+		}
+		text, e := box.Open(*s)
+		if e != nil {
+			err = e
+			return
+		}
+		*s, had = secret.New(text), true
+	})
+	return had, err
+}
