@@ -54,6 +54,8 @@ var mayTakeText = map[string]string{
 	"internal/session.Server.Abandoned.tried":    "login methods",
 	"internal/session.Server.Abandoned.username": "a record's name",
 	"internal/session.Server.Kill.id":            "a connection's id",
+	"internal/session.Server.System.user":        "a record's name",
+	"internal/session.Server.System.protocol":    "a protocol",
 	"internal/session.Server.Refused.username":   "a record's name, as typed",
 	"internal/session.Server.Refused.protocol":   "a protocol",
 	"internal/session.Server.Refused.method":     "a login method",

@@ -116,7 +116,7 @@ call GET /user/token
 auth=(-H "Authorization: Bearer $(token u user-password /user/token)")
 call GET /user/profile
 auth=(-H "X-SFTPGO-API-KEY: $key")
-call GET /user/dirs
+raw GET /user/dirs | grep -o '"name":"[^"]*"' | sort
 auth=(-H "Authorization: Bearer $(token u user-password /user/token)")
 share=$(raw POST /user/shares '{"name":"one","scope":1,"paths":["/by-sftp"],"max_tokens":1}' && curl -sS -m 30 "${auth[@]}" "$base/user/shares" | member id)
 call GET /user/shares
