@@ -127,6 +127,7 @@ auth=("${admin[@]}")
 echo "== quota, connections"
 call POST /quotas/users/u/scan
 for _ in $(seq 100); do [ "$(raw GET /quotas/users/scans)" = "[]" ] && break; sleep 0.1; done
+for _ in $(seq 100); do raw GET /users/u | grep -q last_login && break; sleep 0.1; done # it is written in the background
 call GET /users/u
 call PUT /quotas/users/u/usage '{"used_quota_size":5,"used_quota_files":1}'
 call PUT '/quotas/users/u/usage?mode=add' '{"used_quota_size":2,"used_quota_files":1}'
