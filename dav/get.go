@@ -70,7 +70,7 @@ func (s *Server) describe(r *request, w *response, info vfs.FileInfo) {
 
 // send answers with an open file, or the ranges of it that are asked for (RFC 9110 14).
 func (s *Server) send(r *request, w *response, h *session.Handle) error {
-	info, err := h.Stat(r.ctx)
+	info, err := h.Opened(r.ctx)
 	if err != nil {
 		return err
 	}

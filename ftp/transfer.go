@@ -165,7 +165,7 @@ func (c *conn) retr(_ context.Context, arg string) error {
 }
 
 func (c *conn) send(ctx context.Context, x *transfer, h *session.Handle, src source, off, last int64, ranged bool, how wire) error {
-	i, err := h.Stat(ctx)
+	i, err := h.Opened(ctx)
 	if err != nil {
 		return err
 	}

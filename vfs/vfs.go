@@ -223,6 +223,11 @@ type OSFiler interface {
 	OSFile() *os.File
 }
 
+// Opened is an extra of File: the object as the opening found it, for who has just opened it.
+type Opened interface {
+	Opened() FileInfo
+}
+
 // StatFS is the room of a storage.
 type StatFS struct {
 	BlockSize           uint64 // bytes

@@ -222,6 +222,16 @@ func (h *Handle) Stat(ctx context.Context) (vfs.FileInfo, error) {
 	return i, fail("stat", p, err)
 }
 
+// Opened describes a download that has just been opened: as the opening found the file, where the storage keeps that.
+func (h *Handle) Opened(ctx context.Context) (vfs.FileInfo, error) {
+	if o, ok := h.file.(vfs.Opened); ok {
+		i := o.Opened()
+		i.Name = h.Path().Base()
+		return i, nil
+	}
+	return h.Stat(ctx)
+}
+
 // SetAttr, Truncate and Sync act on the open file. Attributes of an upload survive its commit.
 func (h *Handle) SetAttr(ctx context.Context, attr vfs.Attr) error {
 	return h.s.SetAttr(ctx, h.Path(), attr, true)

@@ -14,13 +14,15 @@ import (
 func (f *FS) Open(ctx context.Context, name vfs.Path) (vfs.File, error) {
 	err := visible(ctx, name)
 	var file *os.File
+	var i vfs.FileInfo
 	if err == nil {
-		file, _, err = f.openRegular(name, os.O_RDONLY)
+		file, i, err = f.openRegular(name, os.O_RDONLY)
 	}
 	if err != nil {
 		return nil, opError("open", name, err)
 	}
-	return &openFile{handle{f: file, name: name}}, nil
+	i.Name = name.Base()
+	return &openFile{handle{f: file, name: name}, i}, nil
 }
 
 // openRegular opens an existing regular file.
@@ -251,14 +253,21 @@ func (h *handle) fail(op string, off int64, err error) error {
 	return opError(op, h.name, err)
 }
 
-type openFile struct{ handle }
+type openFile struct {
+	handle
+	opened vfs.FileInfo
+}
 
 var (
 	_ vfs.File    = (*openFile)(nil)
 	_ vfs.OSFiler = (*openFile)(nil)
+	_ vfs.Opened  = (*openFile)(nil)
 )
 
 func (h *openFile) ReadAt(p []byte, off int64) (int, error) { return h.readAt(p, off) }
+
+// Opened implements vfs.Opened.
+func (h *openFile) Opened() vfs.FileInfo { return h.opened }
 
 // OSFile implements vfs.OSFiler.
 func (h *openFile) OSFile() *os.File { return h.f }
