@@ -39,6 +39,8 @@ func Run(t *testing.T, open func(t *testing.T) account.Store) {
 	t.Run("editRecord", func(t *testing.T) { editRecord(t, open(t)) })
 	t.Run("released", func(t *testing.T) { released(t, open(t)) })
 	t.Run("locks", func(t *testing.T) { locks(t, open(t)) })
+	t.Run("lockConflicts", func(t *testing.T) { lockConflicts(t, open(t)) })
+	t.Run("lockLimits", func(t *testing.T) { lockLimits(t, open(t)) })
 	t.Run("props", func(t *testing.T) { props(t, open(t)) })
 	t.Run("many", func(t *testing.T) { many(t, open(t)) })
 }

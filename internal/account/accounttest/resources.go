@@ -1,6 +1,7 @@
 package accounttest
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -111,6 +112,153 @@ func locks(t *testing.T, s account.Store) {
 	wg.Wait()
 	if won != 1 || lost != 7 {
 		t.Errorf("%d of 8 have an exclusive lock, %d were told of it", won, lost)
+	}
+}
+
+// lockConflicts: what stands against what, and nothing else (RFC 4918 6.1, 7.4).
+func lockConflicts(t *testing.T, s account.Store) {
+	ctx := t.Context()
+	infinite := func(l *account.Lock) { l.Infinite = true }
+	shared := func(l *account.Lock) { l.Exclusive = false }
+	deep := "/" + strings.Repeat("é", 300) + strings.Repeat("/d", 300) // longer than any key
+	for i, c := range []struct {
+		held, asked account.Lock
+		conflict    bool
+	}{
+		{lock("", "/a/b"), lock("", "/a/b"), true},
+		{lock("", "/a/b"), lock("", "/a/b", shared), true},
+		{lock("", "/a/b", shared), lock("", "/a/b"), true},
+		{lock("", "/a/b", shared, infinite), lock("", "/a/b"), true},
+		{lock("", "/a/b", shared), lock("", "/a/b", shared), false},
+		{lock("", "/a/b"), lock("", "/a/b", func(l *account.Lock) { l.Storage = "other" }), false},
+		// above
+		{lock("", "/a", infinite), lock("", "/a/b/c", shared), true},
+		{lock("", "/a", infinite, shared), lock("", "/a/b/c"), true},
+		{lock("", "/a", infinite, shared), lock("", "/a/b/c", shared), false},
+		{lock("", "", infinite), lock("", "/a"), true},
+		{lock("", "/a"), lock("", "/a/b"), false},
+		{lock("", ""), lock("", "/a"), false},
+		{lock("", "/a", infinite), lock("", "/ab"), false},
+		// below
+		{lock("", "/a/b/c"), lock("", "/a", infinite), true},
+		{lock("", "/a/b/c"), lock("", "/a", infinite, shared), true},
+		{lock("", "/a/b/c", shared), lock("", "/a", infinite), true},
+		{lock("", "/a/b/c", shared), lock("", "/a", infinite, shared), false},
+		{lock("", "/a"), lock("", "", infinite), true},
+		{lock("", "/a/b/c"), lock("", "/a"), false},
+		{lock("", "/ab"), lock("", "/a", infinite), false},
+		{lock("", "/a.b"), lock("", "/a", infinite), false},
+		{lock("", "/a%b/\xff"), lock("", "/a%b", infinite), true},
+		{lock("", "/a/\U0010FFFF"), lock("", "/a", infinite), true},
+		{lock("", "/a/\U0010FFFFb", infinite), lock("", "/a/\U0010FFFFb/c"), true},
+		{lock("", deep+"/a/b"), lock("", deep+"/a", infinite), true},
+		{lock("", deep+"/a", infinite), lock("", deep+"/a/b"), true},
+		{lock("", deep+"/a"), lock("", "", infinite), true},
+		{lock("", deep+"/a"), lock("", deep+"/b", infinite), false},
+		{lock("", deep+"/a"), lock("", deep+"/a/b"), false},
+	} {
+		c.held.Token, c.asked.Token = fmt.Sprint("held", i), fmt.Sprint("asked", i)
+		must(t, s.AddLock(ctx, c.held, wide))
+		err := s.AddLock(ctx, c.asked, wide)
+		var against *account.LockConflict
+		switch {
+		case !c.conflict && err != nil, c.conflict && !errors.As(err, &against):
+			t.Errorf("%+v beside %+v: got %v, conflict %v", c.asked, c.held, err, c.conflict)
+		case c.conflict && !reflect.DeepEqual(against.With, c.held):
+			t.Errorf("%+v: in conflict with %+v, want %+v", c.asked, against.With, c.held)
+		}
+		must(t, s.RemoveLocks(ctx, c.held.Token, c.asked.Token))
+		must(t, s.AddLock(ctx, c.asked, wide)) // what was removed stands against nothing
+		must(t, s.RemoveLocks(ctx, c.asked.Token))
+	}
+}
+
+// lockLimits: DAV-3. A user, and all, have exactly so many; what is removed or over makes room.
+func lockLimits(t *testing.T, s account.Store) {
+	ctx := t.Context()
+	lim := account.LockLimits{PerUser: 5, Total: 12}
+	of := func(user string) func(*account.Lock) { return func(l *account.Lock) { l.Username = user } }
+	n := 0
+	add := func(want error, change ...func(*account.Lock)) string {
+		t.Helper()
+		n++
+		token := fmt.Sprint("n", n)
+		if err := s.AddLock(ctx, lock(token, fmt.Sprint("/", n), change...), lim); !errors.Is(err, want) {
+			t.Fatalf("lock %d: got %v, want %v", n, err, want)
+		}
+		return token
+	}
+	over := func(l *account.Lock) { l.Expires = time.Now().UnixMilli() - 1 }
+	var first string
+	for i := range 5 {
+		if token := add(nil); i == 0 {
+			first = token
+		}
+	}
+	add(account.ErrLimit)
+	must(t, s.RefreshLock(ctx, first, 1, time.Now().Add(2*time.Hour).UnixMilli())) // is counted once
+	must(t, s.RemoveLocks(ctx, first, first, "none"))
+	add(nil, over)
+	add(nil) // that one was over
+	add(account.ErrLimit)
+	for range 5 {
+		add(nil, of("u2"))
+	}
+	add(account.ErrLimit, of("u2"))
+	two := add(nil, of("U"))
+	three := add(nil, of("u "))
+	add(account.ErrLimit, of("u3"))
+	must(t, s.RemoveLocks(ctx, two, three))
+	add(nil, of("u3"))
+	add(nil, of("u3"))
+	add(account.ErrLimit, of("u3"))
+	got, err := s.ListLocks(ctx)
+	must(t, err)
+	if len(got) != lim.Total {
+		t.Errorf("%d locks, want %d", len(got), lim.Total)
+	}
+	must(t, s.Reset(ctx))
+	for range 5 {
+		add(nil)
+	}
+}
+
+// LockItem is a lock as an item without places.
+type LockItem struct {
+	Key, Name string
+	Doc       []byte
+}
+
+// BenchmarkLocks measures adding and removing a lock beside 20,000, which fill stores.
+func BenchmarkLocks(b *testing.B, s account.Store, fill func([]LockItem) error) {
+	const held = 20_000
+	var items []LockItem
+	for i := range held {
+		doc, err := json.Marshal(lock(fmt.Sprint("held", i), "", func(l *account.Lock) { l.Username = fmt.Sprint("u", i%30) }))
+		if err != nil {
+			b.Fatal(err)
+		}
+		items = append(items, LockItem{Key: fmt.Sprint("held", i), Name: fmt.Sprintf("local\t/tree/%d/%d/f", i%100, i), Doc: doc})
+	}
+	if err := fill(items); err != nil {
+		b.Fatal(err)
+	}
+	lim := account.LockLimits{PerUser: 1000, Total: held + 2}
+	add := func(token, path string, change ...func(*account.Lock)) {
+		if err := s.AddLock(b.Context(), lock(token, path, change...), lim); err != nil {
+			b.Fatal(err)
+		}
+	}
+	add("first", "/first")
+	for name, change := range map[string]func(*account.Lock){"file": func(*account.Lock) {}, "tree": func(l *account.Lock) { l.Infinite = true }} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				add("t", "/tree/new/a/b", change)
+				if err := s.RemoveLocks(b.Context(), "t"); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 

@@ -108,7 +108,7 @@ func prepare(t txn) error {
 }
 
 func buckets() []string {
-	out := []string{metaBucket, countersBucket, refsBucket, backRefsBucket, changesBucket, dirtyBucket, itemsBucket, parentsBucket, scopesBucket}
+	out := []string{metaBucket, countersBucket, refsBucket, backRefsBucket, changesBucket, dirtyBucket, itemsBucket, parentsBucket, scopesBucket, placesBucket}
 	for _, k := range []account.Kind{account.KindUser, account.KindGroup, account.KindFolder, account.KindConfig} {
 		out = append(out, kindBucket(k))
 	}

@@ -3,16 +3,18 @@ package kvstore
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 
 	"github.com/gantryhq/gantry/internal/account"
 	"github.com/gantryhq/gantry/internal/account/recordstore"
 )
 
-// The buckets of items: by kind and key, and the ways to it by parent and by scope.
+// The buckets of items: by kind and key, and the ways to it by parent, scope and places.
 const (
 	itemsBucket   = "gantry_items"
 	parentsBucket = "gantry_items_parent"
 	scopesBucket  = "gantry_items_scope"
+	placesBucket  = "gantry_items_place"
 )
 
 // Item implements recordstore.Tx.
@@ -40,6 +42,9 @@ func (t *tx) PutItem(kind account.Kind, it recordstore.Item) error {
 	if err == nil {
 		err = t.bucket(scopesBucket).put(key(string(kind), it.Scope, it.Key), []byte(it.Name))
 	}
+	for i := 0; err == nil && i < len(it.Places); i++ {
+		err = t.bucket(placesBucket).put(key(string(kind), it.Places[i], it.Key), []byte{1})
+	}
 	return err
 }
 
@@ -52,6 +57,11 @@ func (t *tx) DeleteItem(kind account.Kind, k string) error {
 	if err := t.bucket(itemsBucket).delete(key(string(kind), k)); err != nil {
 		return err
 	}
+	for _, place := range it.Places {
+		if err := t.bucket(placesBucket).delete(key(string(kind), place, k)); err != nil {
+			return err
+		}
+	}
 	if err := t.bucket(parentsBucket).delete(key(string(kind), it.Parent, k)); err != nil {
 		return err
 	}
@@ -60,7 +70,7 @@ func (t *tx) DeleteItem(kind account.Kind, k string) error {
 
 // DeleteItems implements recordstore.Tx.
 func (t *tx) DeleteItems(kind account.Kind) error {
-	for _, name := range []string{itemsBucket, parentsBucket, scopesBucket} {
+	for _, name := range []string{itemsBucket, parentsBucket, scopesBucket, placesBucket} {
 		var keys [][]byte
 		t.from(name, func(k, _ []byte) bool {
 			keys = append(keys, bytes.Clone(k))
@@ -111,4 +121,39 @@ func (t *tx) CountItems(kind account.Kind, scope string) (n int, err error) {
 		return true
 	}, string(kind), scope)
 	return n, nil
+}
+
+// placed gives the places of a range, and the keys of their items, until f has enough.
+func (t *tx) placed(kind account.Kind, from, to string, f func(item string) bool) {
+	start, end := key(string(kind), from), key(string(kind), to)
+	t.bucket(placesBucket).scan(start, false, func(k, _ []byte) bool {
+		return bytes.Compare(k, end) < 0 && f(string(k[bytes.LastIndexByte(k, 0)+1:]))
+	})
+}
+
+// PlacedItems implements recordstore.Tx.
+func (t *tx) PlacedItems(kind account.Kind, from, to string, limit int) (out []string, err error) {
+	t.placed(kind, from, to, func(item string) bool {
+		out = append(out, item)
+		return len(out) < limit
+	})
+	return out, nil
+}
+
+// CountPlaced implements recordstore.Tx.
+func (t *tx) CountPlaced(kind account.Kind, from, to string) (n int, err error) {
+	t.placed(kind, from, to, func(string) bool {
+		n++
+		return true
+	})
+	return n, nil
+}
+
+// DeletePlaced implements recordstore.Tx.
+func (t *tx) DeletePlaced(kind account.Kind, from, to string) error {
+	keys, err := t.PlacedItems(kind, from, to, math.MaxInt)
+	for i := 0; err == nil && i < len(keys); i++ {
+		err = t.DeleteItem(kind, keys[i])
+	}
+	return err
 }

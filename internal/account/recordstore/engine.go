@@ -57,6 +57,11 @@ type Tx interface {
 	ItemsIn(kind account.Kind, parent string, yield func(Item) bool) error
 	ItemNames(kind account.Kind, scope string, yield func(name string) bool) error
 	CountItems(kind account.Kind, scope string) (int, error)
+	// PlacedItems gives the keys of the first items with a place from from on and before to, in the order of places;
+	// CountPlaced counts such places, DeletePlaced deletes such items. Only a kind that IsPlaced has them.
+	PlacedItems(kind account.Kind, from, to string, limit int) ([]string, error)
+	CountPlaced(kind account.Kind, from, to string) (int, error)
+	DeletePlaced(kind account.Kind, from, to string) error
 
 	Changed(kind account.Kind, name, node string) error
 	ChangesSince(after int64, limit int) (rows []account.Change, newest int64, err error)

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -20,7 +21,14 @@ type Item struct {
 	Parent string // of the directory; items are read by it
 	Name   string // text without control bytes, but for one tab
 	Doc    []byte // JSON
+
+	// Places are where it is found in one order of bytes: UTF-8 without NUL, of at most 512 bytes each. They are
+	// written, and may be missing in what is read.
+	Places []string `json:",omitempty"`
 }
+
+// IsPlaced reports whether items of a kind have places.
+func IsPlaced(kind account.Kind) bool { return kind == account.KindLock }
 
 // hashOf is a key of what may be longer than a database's keys.
 func hashOf(parts ...string) string {
@@ -30,7 +38,7 @@ func hashOf(parts ...string) string {
 
 // escape makes text that every database keeps of any bytes; unescape is the way back.
 func escape(s string) string {
-	plain := func(r rune) bool { return r >= ' ' && r != 0x7f && r != '%' }
+	plain := func(r rune) bool { return r >= ' ' && r != 0x7f && r != '%' && r != utf8.MaxRune } // past needs the last one
 	var b strings.Builder
 	for i := 0; i < len(s); {
 		r, n := utf8.DecodeRuneInString(s[i:])
@@ -80,8 +88,54 @@ func within(path, dir string) bool {
 func lockItem(l account.Lock) (Item, error) {
 	doc, err := json.Marshal(l)
 	r := account.Resource{Storage: l.Storage, Path: l.Path}
-	return Item{Key: l.Token, Scope: hashOf(l.Storage), Name: nameOf(r), Doc: doc}, err
+	return Item{Key: l.Token, Scope: hashOf(l.Storage), Name: nameOf(r), Doc: doc, Places: lockPlaces(l)}, err
 }
+
+// The places of a lock begin with what they are for.
+const (
+	placeEnd   = "e" // when it is over
+	placeUser  = "u" // whose it is
+	placeRoot  = "r" // its root
+	placeBelow = "b" // its root in the tree, shared ones and exclusive ones apart
+)
+
+// maxPlacePath is how many bytes of a path are in a place. Of locks on longer ones all that begin alike are read.
+const maxPlacePath = 400
+
+func lockPlaces(l account.Lock) []string {
+	tree, _ := placeTree(l.Storage, l.Path, l.Exclusive)
+	return []string{placeOver(l.Expires), placeUser + hashOf(l.Username), rootOf(l.Storage, l.Path) + classOf(l.Infinite, l.Exclusive), tree}
+}
+
+// placeOver is a place before which locks are over before ms.
+func placeOver(ms int64) string { return fmt.Sprintf("%s%016x", placeEnd, max(0, ms)) }
+
+func rootOf(storage, path string) string { return placeRoot + hashOf(storage, path) }
+
+// classOf sorts locks by what they stand against.
+func classOf(infinite, exclusive bool) string {
+	class := []byte("0s")
+	if infinite {
+		class[0] = 'i'
+	}
+	if exclusive {
+		class[1] = 'x'
+	}
+	return string(class)
+}
+
+// placeTree is the place of a path among those of its storage; it is whole unless the path is long.
+func placeTree(storage, path string, exclusive bool) (place string, whole bool) {
+	p := escape(path)
+	n := min(len(p), maxPlacePath)
+	for n < len(p) && !utf8.RuneStart(p[n]) {
+		n--
+	}
+	return placeBelow + classOf(false, exclusive)[1:] + hashOf(storage) + p[:n], n == len(p)
+}
+
+// past comes after every place that begins with prefix: escape leaves no utf8.MaxRune in one.
+func past(prefix string) string { return prefix + string(utf8.MaxRune) }
 
 func readLock(it Item) (l account.Lock, err error) {
 	if err := json.Unmarshal(it.Doc, &l); err != nil {
@@ -92,51 +146,73 @@ func readLock(it Item) (l account.Lock, err error) {
 	return l, nil
 }
 
-// locks reads all locks, and which of them are over.
-func (t *tx) locks() (live []account.Lock, over []string, err error) {
+// locks reads all locks that are not over.
+func (t *tx) locks() (live []account.Lock, err error) {
 	now := t.now()
 	var bad error
 	err = t.ItemsIn(account.KindLock, "", func(it Item) bool {
 		var l account.Lock
-		switch l, bad = readLock(it); {
-		case bad != nil:
-			return false
-		case l.Expires <= now:
-			over = append(over, it.Key)
-		default:
+		if l, bad = readLock(it); bad == nil && l.Expires > now {
 			live = append(live, l)
 		}
-		return true
+		return bad == nil
 	})
 	if err == nil {
 		err = bad
 	}
-	return live, over, err
+	return live, err
 }
 
-// AddLock implements account.Locks.
-func (s *Store) AddLock(ctx context.Context, l account.Lock, lim account.LockLimits) error {
-	err := s.write(ctx, func(t *tx) error {
-		live, over, err := t.locks()
+// kindPlaced marks that all items of a kind have places: those of an older Gantry have none.
+const kindPlaced account.Kind = "placed"
+
+// placeLocks gives places to locks that an older Gantry left.
+func (t *tx) placeLocks() error {
+	mark := Item{Key: string(account.KindLock), Doc: []byte("{}")}
+	if _, ok, err := t.Item(kindPlaced, mark.Key); err != nil || ok {
+		return err
+	}
+	all, err := t.locks()
+	if err != nil {
+		return err
+	}
+	if err := t.DeleteItems(account.KindLock); err != nil {
+		return err
+	}
+	for _, l := range all {
+		it, err := lockItem(l)
+		if err == nil {
+			err = t.PutItem(account.KindLock, it)
+		}
 		if err != nil {
 			return err
 		}
-		for _, token := range over {
-			if err := t.DeleteItem(account.KindLock, token); err != nil {
-				return err
-			}
+	}
+	return t.PutItem(kindPlaced, mark)
+}
+
+// AddLock implements account.Locks. What it reads does not grow with the number of locks, but for the counts, which
+// look at an index alone.
+func (s *Store) AddLock(ctx context.Context, l account.Lock, lim account.LockLimits) error {
+	err := s.write(ctx, func(t *tx) error {
+		if err := t.placeLocks(); err != nil {
+			return err
 		}
-		mine := 0
-		for _, o := range live {
-			if o.Username == l.Username {
-				mine++
-			}
-			if o.Storage == l.Storage && (o.Exclusive || l.Exclusive) &&
-				(o.Path == l.Path || o.Infinite && within(l.Path, o.Path) || l.Infinite && within(o.Path, l.Path)) {
-				return &account.LockConflict{With: o}
-			}
+		if err := t.DeletePlaced(account.KindLock, placeEnd, placeOver(t.now()+1)); err != nil {
+			return err
 		}
-		if len(live) >= lim.Total || mine >= lim.PerUser {
+		if err := t.lockConflict(l); err != nil {
+			return err
+		}
+		mine := placeUser + hashOf(l.Username)
+		if n, err := t.CountPlaced(account.KindLock, mine, past(mine)); err != nil {
+			return err
+		} else if n >= lim.PerUser {
+			return account.ErrLimit
+		}
+		if n, err := t.CountPlaced(account.KindLock, placeEnd, past(placeEnd)); err != nil {
+			return err
+		} else if n >= lim.Total {
 			return account.ErrLimit
 		}
 		return t.putLock(l)
@@ -145,6 +221,57 @@ func (s *Store) AddLock(ctx context.Context, l account.Lock, lim account.LockLim
 		return fmt.Errorf("add a lock: %w", err)
 	}
 	return nil
+}
+
+// lockConflict gives a *account.LockConflict if a lock stands against l: one of its root, an infinite one above, or,
+// if l is infinite, one below (RFC 4918 6.1). Locks that are over must be gone.
+func (t *tx) lockConflict(l account.Lock) error {
+	against := func(prefix string, limit int) error {
+		tokens, err := t.PlacedItems(account.KindLock, prefix, past(prefix), limit)
+		for i := 0; err == nil && i < len(tokens); i++ {
+			var it Item
+			var o account.Lock
+			if it, _, err = t.Item(account.KindLock, tokens[i]); err != nil {
+				return err
+			}
+			if o, err = readLock(it); err == nil && (within(l.Path, o.Path) || within(o.Path, l.Path)) {
+				err = &account.LockConflict{With: o}
+			}
+		}
+		return err
+	}
+	// either looks for locks of which exclusive ones count, and shared ones only if l is exclusive.
+	either := func(prefixOf func(exclusive bool) string, limit int) error {
+		err := against(prefixOf(true), limit)
+		if err == nil && l.Exclusive {
+			err = against(prefixOf(false), limit)
+		}
+		return err
+	}
+	root := rootOf(l.Storage, l.Path)
+	if err := either(func(x bool) string { return root + classOf(false, x) }, 1); err != nil {
+		return err
+	}
+	for path := l.Path; ; path = path[:strings.LastIndexByte(path, '/')] {
+		root := rootOf(l.Storage, path)
+		if err := either(func(x bool) string { return root + classOf(true, x) }, 1); err != nil {
+			return err
+		}
+		if !strings.Contains(path, "/") {
+			break
+		}
+	}
+	if !l.Infinite {
+		return nil
+	}
+	limit := 1
+	if _, whole := placeTree(l.Storage, l.Path+"/", true); !whole {
+		limit = math.MaxInt32
+	}
+	return either(func(x bool) string {
+		below, _ := placeTree(l.Storage, l.Path+"/", x)
+		return below
+	}, limit)
 }
 
 func (t *tx) putLock(l account.Lock) error {
@@ -206,8 +333,7 @@ func (s *Store) RemoveLocks(ctx context.Context, tokens ...string) error {
 // ListLocks implements account.Locks.
 func (s *Store) ListLocks(ctx context.Context) ([]account.Lock, error) {
 	return one(ctx, s, func(t *tx) ([]account.Lock, error) {
-		live, _, err := t.locks()
-		return live, err
+		return t.locks()
 	})
 }
 

@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"database/sql"
 	"errors"
+	"strings"
 
 	"github.com/gantryhq/gantry/internal/account"
 	"github.com/gantryhq/gantry/internal/account/recordstore"
@@ -27,18 +28,32 @@ func (t *tx) PutItem(kind account.Kind, it recordstore.Item) error {
 	}
 	_, err := t.exec(`INSERT INTO {}gantry_items (kind, item, scope, parent, name, doc) VALUES (?, ?, ?, ?, ?, ?)`,
 		string(kind), it.Key, it.Scope, it.Parent, it.Name, string(it.Doc))
+	if err != nil || len(it.Places) == 0 {
+		return err
+	}
+	var args []any
+	for _, p := range it.Places {
+		args = append(args, string(kind), p, it.Key)
+	}
+	_, err = t.exec(`INSERT INTO {}gantry_places (kind, place, item) VALUES (?, ?, ?)`+strings.Repeat(`, (?, ?, ?)`, len(it.Places)-1), args...)
 	return err
 }
 
 // DeleteItem implements recordstore.Tx.
 func (t *tx) DeleteItem(kind account.Kind, key string) error {
 	_, err := t.exec(`DELETE FROM {}gantry_items WHERE kind = ? AND item = ?`, string(kind), key)
+	if err == nil && recordstore.IsPlaced(kind) {
+		_, err = t.exec(`DELETE FROM {}gantry_places WHERE kind = ? AND item = ?`, string(kind), key)
+	}
 	return err
 }
 
 // DeleteItems implements recordstore.Tx.
 func (t *tx) DeleteItems(kind account.Kind) error {
 	_, err := t.exec(`DELETE FROM {}gantry_items WHERE kind = ?`, string(kind))
+	if err == nil && recordstore.IsPlaced(kind) {
+		_, err = t.exec(`DELETE FROM {}gantry_places WHERE kind = ?`, string(kind))
+	}
 	return err
 }
 
@@ -91,4 +106,43 @@ func (t *tx) ItemNames(kind account.Kind, scope string, yield func(string) bool)
 func (t *tx) CountItems(kind account.Kind, scope string) (n int, err error) {
 	err = t.row(`SELECT count(*) FROM {}gantry_items WHERE kind = ? AND scope = ?`, string(kind), scope).Scan(&n)
 	return n, err
+}
+
+// PlacedItems implements recordstore.Tx.
+func (t *tx) PlacedItems(kind account.Kind, from, to string, limit int) (out []string, err error) {
+	err = t.each(func(r *sql.Rows) error {
+		var key string
+		defer func() { out = append(out, key) }()
+		return r.Scan(&key)
+	}, `SELECT item FROM {}gantry_places WHERE kind = ? AND place >= ? AND place < ? ORDER BY place, item LIMIT ?`, string(kind), from, to, limit)
+	return out, err
+}
+
+// CountPlaced implements recordstore.Tx.
+func (t *tx) CountPlaced(kind account.Kind, from, to string) (n int, err error) {
+	err = t.row(`SELECT count(*) FROM {}gantry_places WHERE kind = ? AND place >= ? AND place < ?`, string(kind), from, to).Scan(&n)
+	return n, err
+}
+
+// deletedAtOnce is how many placed items are deleted by one statement.
+const deletedAtOnce = 100
+
+// DeletePlaced implements recordstore.Tx.
+func (t *tx) DeletePlaced(kind account.Kind, from, to string) error {
+	for {
+		keys, err := t.PlacedItems(kind, from, to, deletedAtOnce)
+		if err != nil || len(keys) == 0 {
+			return err
+		}
+		args := []any{string(kind)}
+		for _, k := range keys {
+			args = append(args, k)
+		}
+		in := ` WHERE kind = ? AND item IN (?` + strings.Repeat(`, ?`, len(keys)-1) + `)`
+		for _, table := range []string{"gantry_places", "gantry_items"} {
+			if _, err := t.exec(`DELETE FROM {}`+table+in, args...); err != nil {
+				return err
+			}
+		}
+	}
 }

@@ -64,6 +64,13 @@ DROP TABLE IF EXISTS {}gantry_hosts;
 DROP TABLE IF EXISTS {}gantry_host_events;
 DROP TABLE IF EXISTS {}gantry_shared;
 `})
+	list = append(list, step{up: `
+CREATE TABLE IF NOT EXISTS {}gantry_places (kind {word} NOT NULL, place {name} NOT NULL, item {name} NOT NULL, PRIMARY KEY (kind, place, item)){flat};
+{index} {}gantry_places_item ON {}gantry_places (kind, item);
+`, down: `
+DELETE FROM {}gantry_items WHERE kind = 'placed';
+DROP TABLE IF EXISTS {}gantry_places;
+`})
 	if d.server {
 		list[0], list[1] = step{up: serverBase}, step{}
 	}
