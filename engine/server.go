@@ -119,7 +119,7 @@ func (e *Engine) NewServer(gate Gate, log *slog.Logger) *Server {
 func (s *Server) Engine() *Engine { return s.e }
 
 // Serve accepts connections until ctx or Shutdown ends it, and closes l; the error is nil after either. handler makes
-// the handler of each, on the accept loop: it must not block.
+// the handler of each, on the accept loop: it must not block, nor call the Server.
 func (s *Server) Serve(ctx context.Context, l net.Listener, handler func(*Conn) Handler) error {
 	s.mu.Lock()
 	if s.draining {
@@ -175,13 +175,13 @@ func (s *Server) came(nc net.Conn, handler func(*Conn) Handler) {
 		c.via, nc = addrPort(p.Proxy()).Addr(), p.Conn
 	}
 	c.bound, c.parks = nc.LocalAddr(), parkable(nc)
-	c.h = handler(c)
 	s.mu.Lock()
 	if s.draining {
 		s.mu.Unlock()
 		nc.Close()
 		return
 	}
+	c.h = handler(c) // here, so that each one that is made sees its Closed
 	s.conns[c] = struct{}{}
 	s.running.Add(1)
 	s.mu.Unlock()
