@@ -92,7 +92,7 @@ func (m mounted) Close() error {
 
 // A mounted directory of another storage behaves as a storage of its own.
 func TestSuiteThroughAMount(t *testing.T) {
-	plain := vfstest.Caps{Atomic: true, Resume: true, DirNoRepl: true}
+	plain := vfstest.Caps{Modes: true, Atomic: true, Resume: true, DirNoRepl: true}
 	vfstest.Run(t, func(t *testing.T) vfs.FS {
 		home, other := mem.New(mem.Options{}), mem.New(mem.Options{})
 		sub := path(t, "/tenants/one")
