@@ -2,16 +2,15 @@ package dav
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
+
+	"github.com/gantryhq/gantry/engine"
 )
 
 // Config is the webdavd section. Relative file names begin at ConfigDir.
@@ -108,33 +107,13 @@ func (b Binding) IsValid() bool { return b.Port > 0 || filepath.IsAbs(b.Address)
 
 // Listen opens the binding's port, or its UNIX socket.
 func (b Binding) Listen(ctx context.Context) (net.Listener, error) {
-	var lc net.ListenConfig
-	if !filepath.IsAbs(b.Address) {
-		return lc.Listen(ctx, "tcp", net.JoinHostPort(b.Address, strconv.Itoa(b.Port)))
-	}
-	if err := os.MkdirAll(filepath.Dir(b.Address), 0o770); err != nil {
-		return nil, err
-	}
-	if i, err := os.Lstat(b.Address); err == nil && i.Mode()&os.ModeSocket != 0 {
-		if err := os.Remove(b.Address); err != nil { // of a server that is no more
-			return nil, err
-		}
-	}
-	l, err := lc.Listen(ctx, "unix", b.Address)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(b.Address, 0o770); err != nil {
-		l.Close()
-		return nil, err
-	}
-	return l, nil
+	return engine.Listen(ctx, b.Address, b.Port)
 }
 
-// IsProxy reports whether the headers of a peer name the client.
-func (b Binding) IsProxy(a netip.Addr) bool {
-	nets, _ := prefixes(b.ProxyAllowed) // Validate has looked
-	return b.ProxyMode == 0 && contains(nets, a)
+// Proxies gives what says whether the headers of a peer name the client.
+func (b Binding) Proxies() func(a netip.Addr) bool {
+	nets, _ := engine.Networks(b.ProxyAllowed) // Validate has looked
+	return func(a netip.Addr) bool { return b.ProxyMode == 0 && contains(nets, a) }
 }
 
 func contains(nets []netip.Prefix, a netip.Addr) bool {
@@ -179,7 +158,7 @@ func (c *Config) Validate() error {
 		if p := b.Prefix; p != "" && (p[0] != '/' || filepath.ToSlash(filepath.Clean(p)) != p || p == "/" || strings.ContainsAny(p, "%?#\x00")) {
 			bad(at+"prefix", "%q must begin with / and not end with it, as /dav", p)
 		}
-		if _, err := prefixes(b.ProxyAllowed); err != nil {
+		if _, err := engine.Networks(b.ProxyAllowed); err != nil {
 			bad(at+"proxy_allowed", "%v", err)
 		}
 		if h := b.ClientIPProxyHeader; h != "" && !isToken([]byte(h)) {
@@ -198,7 +177,7 @@ func (c *Config) Validate() error {
 		if (cert == "") != (key == "") {
 			bad(at+"certificate_file", "certificate_file and certificate_key_file belong together")
 		}
-		if _, err := cipherSuites(b.TLSCipherSuites); err != nil {
+		if _, err := engine.CipherSuites(b.TLSCipherSuites); err != nil {
 			bad(at+"tls_cipher_suites", "%v", err)
 		}
 		if b.IsValid() && b.ClientAuthType == 1 && len(c.CACertificates) == 0 {
@@ -264,38 +243,4 @@ func (c *Config) paths(names []string) []string {
 		out = append(out, c.path(n))
 	}
 	return out
-}
-
-// prefixes reads networks and bare addresses.
-func prefixes(list []string) ([]netip.Prefix, error) {
-	var out []netip.Prefix
-	for _, s := range list {
-		if a, err := netip.ParseAddr(s); err == nil {
-			a = a.Unmap().WithZone("")
-			out = append(out, netip.PrefixFrom(a, a.BitLen()))
-			continue
-		}
-		p, err := netip.ParsePrefix(s)
-		if err != nil {
-			return nil, fmt.Errorf("%q is neither an address nor a network", s)
-		}
-		out = append(out, p.Masked())
-	}
-	return out, nil
-}
-
-// cipherSuites finds the suites of TLS 1.2 by name; insecure ones too, for whoever names them.
-func cipherSuites(names []string) ([]uint16, error) {
-	var out []uint16
-next:
-	for _, n := range names {
-		for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
-			if s.Name == n {
-				out = append(out, s.ID)
-				continue next
-			}
-		}
-		return nil, fmt.Errorf("unknown cipher suite %q", n)
-	}
-	return out, nil
 }

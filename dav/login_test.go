@@ -475,7 +475,7 @@ func TestConfig(t *testing.T) {
 	}
 	b := Binding{ProxyAllowed: []string{"10.0.0.0/8", "::1"}}
 	for a, want := range map[string]bool{"10.1.2.3": true, "::ffff:10.1.2.3": true, "::1": true, "192.0.2.1": false} {
-		if got := b.IsProxy(netip.MustParseAddr(a)); got != want {
+		if got := b.Proxies()(netip.MustParseAddr(a)); got != want {
 			t.Errorf("%s: %v", a, got)
 		}
 	}

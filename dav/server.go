@@ -134,7 +134,7 @@ func (s *Server) bind(i int, b Binding) (*door, error) {
 	n := &door{Binding: b, index: i}
 	n.conns = s.engine.NewServer(direct{s.gate, n}, s.log)
 	if b.ProxyMode == 0 {
-		n.proxies, _ = prefixes(b.ProxyAllowed) // Validate has read them
+		n.proxies, _ = engine.Networks(b.ProxyAllowed) // Validate has read them
 	}
 	if !b.EnableHTTPS || !b.IsValid() {
 		return n, nil
@@ -143,7 +143,7 @@ func (s *Server) bind(i int, b Binding) (*door, error) {
 	if files[0] == "" {
 		files = [2]string{s.cfg.path(s.cfg.CertificateFile), s.cfg.path(s.cfg.CertificateKeyFile)}
 	}
-	suites, err := cipherSuites(b.TLSCipherSuites)
+	suites, err := engine.CipherSuites(b.TLSCipherSuites)
 	if err != nil {
 		return nil, err
 	}

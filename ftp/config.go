@@ -1,11 +1,12 @@
 package ftp
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
+
+	"github.com/gantryhq/gantry/engine"
 )
 
 // Config is the ftpd section. Relative file names begin at ConfigDir.
@@ -143,7 +144,7 @@ func (c *Config) Validate() error {
 		if (cert == "") != (key == "") {
 			bad(at+"certificate_file", "certificate_file and certificate_key_file belong together")
 		}
-		if _, err := cipherSuites(b.TLSCipherSuites); err != nil {
+		if _, err := engine.CipherSuites(b.TLSCipherSuites); err != nil {
 			bad(at+"tls_cipher_suites", "%v", err)
 		}
 		if b.IsValid() && b.ClientAuthType == 1 && len(c.CACertificates) == 0 {
@@ -186,20 +187,4 @@ func (c *Config) paths(names []string) []string {
 		out = append(out, c.path(n))
 	}
 	return out
-}
-
-// cipherSuites finds the suites of TLS 1.2 by name; insecure ones too, for whoever names them.
-func cipherSuites(names []string) ([]uint16, error) {
-	var out []uint16
-next:
-	for _, n := range names {
-		for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
-			if s.Name == n {
-				out = append(out, s.ID)
-				continue next
-			}
-		}
-		return nil, fmt.Errorf("unknown cipher suite %q", n)
-	}
-	return out, nil
 }

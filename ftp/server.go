@@ -120,7 +120,7 @@ func (s *Server) bind(i int, b Binding) (*binding, error) {
 	if n.files[0] == "" || !b.IsValid() {
 		return n, nil
 	}
-	suites, err := cipherSuites(b.TLSCipherSuites)
+	suites, err := engine.CipherSuites(b.TLSCipherSuites)
 	if err != nil {
 		return nil, err
 	}

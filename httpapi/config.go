@@ -1,13 +1,14 @@
 package httpapi
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net/netip"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+
+	"github.com/gantryhq/gantry/engine"
 )
 
 // Config is the httpd section. Relative file names begin at ConfigDir.
@@ -159,13 +160,13 @@ func (c *Config) Validate() error {
 		if (cert == "") != (key == "") {
 			bad(at+"certificate_file", "certificate_file and certificate_key_file belong together")
 		}
-		if _, err := cipherSuites(b.TLSCipherSuites); err != nil {
+		if _, err := engine.CipherSuites(b.TLSCipherSuites); err != nil {
 			bad(at+"tls_cipher_suites", "%v", err)
 		}
 		if b.IsValid() && b.EnableHTTPS && b.ClientAuthType == 1 && len(c.CACertificates) == 0 {
 			bad(at+"client_auth_type", "1 needs ca_certificates, or anybody's certificate would do") // AUTH-5
 		}
-		if _, err := parseNetworks(b.ProxyAllowed); err != nil {
+		if _, err := engine.Networks(b.ProxyAllowed); err != nil {
 			bad(at+"proxy_allowed", "%v", err)
 		}
 		if _, err := compileHosts(b.Security); err != nil {
@@ -189,7 +190,7 @@ func (c *Config) Validate() error {
 	if s := c.CORS.OptionsSuccessStatus; s != 0 {
 		between("cors.options_success_status", s, 200, 299)
 	}
-	if c.CORS.Enabled && c.CORS.AllowCredentials && contains(c.CORS.AllowedOrigins, "*") {
+	if c.CORS.Enabled && c.CORS.AllowCredentials && slices.Contains(c.CORS.AllowedOrigins, "*") {
 		bad("cors.allowed_origins", "* cannot stand beside allow_credentials: name the origins")
 	}
 	return errors.Join(errs...)
@@ -219,40 +220,6 @@ func (c *Config) paths(names []string) []string {
 		out = append(out, c.path(n))
 	}
 	return out
-}
-
-// cipherSuites finds the suites of TLS 1.2 by name; insecure ones too, for whoever names them.
-func cipherSuites(names []string) ([]uint16, error) {
-	var out []uint16
-next:
-	for _, n := range names {
-		for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
-			if s.Name == n {
-				out = append(out, s.ID)
-				continue next
-			}
-		}
-		return nil, fmt.Errorf("unknown cipher suite %q", n)
-	}
-	return out, nil
-}
-
-// parseNetworks reads networks and addresses.
-func parseNetworks(list []string) ([]netip.Prefix, error) {
-	var out []netip.Prefix
-	for _, s := range list {
-		if p, err := netip.ParsePrefix(s); err == nil {
-			out = append(out, p.Masked())
-			continue
-		}
-		a, err := netip.ParseAddr(s)
-		if err != nil {
-			return nil, fmt.Errorf("%q is neither an address nor a network", s)
-		}
-		a = a.Unmap()
-		out = append(out, netip.PrefixFrom(a, a.BitLen()))
-	}
-	return out, nil
 }
 
 // hosts are compiled allowed_hosts; nil lets every name in.
@@ -289,14 +256,5 @@ func (h *hosts) allow(name string) bool {
 			return true
 		}
 	}
-	return contains(h.names, strings.ToLower(name))
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(h.names, strings.ToLower(name))
 }

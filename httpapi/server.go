@@ -13,7 +13,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"strconv"
 	"sync"
@@ -112,7 +111,7 @@ func New(cfg Config, gate Gate, h Handler, log *slog.Logger) (*Server, error) {
 func (s *Server) bind(i int, b Binding) (*binding, error) {
 	x := &binding{Binding: b, s: s, index: i, conns: map[*conn]struct{}{}}
 	var err error
-	if x.trusted, err = parseNetworks(b.ProxyAllowed); err != nil {
+	if x.trusted, err = engine.Networks(b.ProxyAllowed); err != nil {
 		return nil, err
 	}
 	if x.hosts, err = compileHosts(b.Security); err != nil {
@@ -132,7 +131,7 @@ func (s *Server) bind(i int, b Binding) (*binding, error) {
 	if !b.EnableHTTPS || !b.IsValid() {
 		return x, nil
 	}
-	suites, err := cipherSuites(b.TLSCipherSuites)
+	suites, err := engine.CipherSuites(b.TLSCipherSuites)
 	if err != nil {
 		return nil, err
 	}
@@ -167,25 +166,7 @@ func (s *Server) Reload() error {
 
 // Listen opens the binding's port or Unix socket.
 func (b Binding) Listen(ctx context.Context) (net.Listener, error) {
-	var lc net.ListenConfig
-	if !b.socket() {
-		return lc.Listen(ctx, "tcp", net.JoinHostPort(b.Address, strconv.Itoa(b.Port)))
-	}
-	if err := os.MkdirAll(filepath.Dir(b.Address), 0o770); err != nil {
-		return nil, err
-	}
-	if st, err := os.Lstat(b.Address); err == nil && st.Mode()&os.ModeSocket != 0 {
-		os.Remove(b.Address) // of a server that was killed
-	}
-	l, err := lc.Listen(ctx, "unix", b.Address)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(b.Address, 0o770); err != nil {
-		l.Close()
-		return nil, err
-	}
-	return l, nil
+	return engine.Listen(ctx, b.Address, b.Port)
 }
 
 // Serve accepts connections for the binding of that index until Shutdown ends it, and closes l. The error is nil after

@@ -81,13 +81,13 @@ func (a *app) checkParts(ctx context.Context, s *settings) error {
 func checkPorts(ctx context.Context, s *settings) (notes []string, err error) {
 	var errs []error
 	any := false
-	for i, b := range s.SFTPD.Bindings {
-		if !b.IsValid() {
-			continue
-		}
+	look := func(key string, index int, socket bool, address string, port int, listen func(context.Context) (net.Listener, error)) {
 		any = true
-		addr := net.JoinHostPort(b.Address, strconv.Itoa(b.Port))
-		l, err := b.Listen(ctx)
+		if socket {
+			return // that of a server that runs must stay
+		}
+		addr := net.JoinHostPort(address, strconv.Itoa(port))
+		l, err := listen(ctx)
 		switch {
 		case err == nil:
 			l.Close()
@@ -95,64 +95,27 @@ func checkPorts(ctx context.Context, s *settings) (notes []string, err error) {
 		case isInUse(err):
 			notes = append(notes, "port: "+addr+" is in use now, by this server if it is running")
 		default:
-			errs = append(errs, fmt.Errorf("sftpd.bindings[%d]: %w", i, err))
+			errs = append(errs, fmt.Errorf("%s.bindings[%d]: %w", key, index, err))
+		}
+	}
+	for i, b := range s.SFTPD.Bindings {
+		if b.IsValid() {
+			look("sftpd", i, false, b.Address, b.Port, b.Listen)
 		}
 	}
 	for i, b := range s.WebDAVD.Bindings {
-		if !b.IsValid() {
-			continue
-		}
-		any = true
-		if filepath.IsAbs(b.Address) {
-			continue // a socket of a server that runs must stay
-		}
-		addr := net.JoinHostPort(b.Address, strconv.Itoa(b.Port))
-		l, err := b.Listen(ctx)
-		switch {
-		case err == nil:
-			l.Close()
-			notes = append(notes, "port: "+addr+" is free")
-		case isInUse(err):
-			notes = append(notes, "port: "+addr+" is in use now, by this server if it is running")
-		default:
-			errs = append(errs, fmt.Errorf("webdavd.bindings[%d]: %w", i, err))
+		if b.IsValid() {
+			look("webdavd", i, filepath.IsAbs(b.Address), b.Address, b.Port, b.Listen)
 		}
 	}
 	for i, b := range s.FTPD.Bindings {
-		if !b.IsValid() {
-			continue
-		}
-		any = true
-		addr := net.JoinHostPort(b.Address, strconv.Itoa(b.Port))
-		l, err := b.Listen(ctx)
-		switch {
-		case err == nil:
-			l.Close()
-			notes = append(notes, "port: "+addr+" is free")
-		case isInUse(err):
-			notes = append(notes, "port: "+addr+" is in use now, by this server if it is running")
-		default:
-			errs = append(errs, fmt.Errorf("ftpd.bindings[%d]: %w", i, err))
+		if b.IsValid() {
+			look("ftpd", i, false, b.Address, b.Port, b.Listen)
 		}
 	}
 	for i, b := range s.HTTPD.Bindings {
-		if !b.IsValid() {
-			continue
-		}
-		any = true
-		addr := net.JoinHostPort(b.Address, strconv.Itoa(b.Port))
-		if filepath.IsAbs(b.Address) {
-			continue // a socket that the server may have open
-		}
-		l, err := b.Listen(ctx)
-		switch {
-		case err == nil:
-			l.Close()
-			notes = append(notes, "port: "+addr+" is free")
-		case isInUse(err):
-			notes = append(notes, "port: "+addr+" is in use now, by this server if it is running")
-		default:
-			errs = append(errs, fmt.Errorf("httpd.bindings[%d]: %w", i, err))
+		if b.IsValid() {
+			look("httpd", i, filepath.IsAbs(b.Address), b.Address, b.Port, b.Listen)
 		}
 	}
 	if !any {

@@ -51,9 +51,9 @@ func (n *node) takeDAV(l net.Listener, index int) {
 // buildDAV makes the WebDAV server.
 func (n *node) buildDAV() (err error) {
 	for _, d := range n.davDoors {
-		b, check := n.s.WebDAVD.Bindings[d.index], n.check(account.ProtocolDAV)
+		isProxy, check := n.s.WebDAVD.Bindings[d.index].Proxies(), n.check(account.ProtocolDAV)
 		d.Check(func(addr netip.Addr) error {
-			if b.IsProxy(addr) {
+			if isProxy(addr) {
 				return nil // AUTH-9: its clients are asked about
 			}
 			return check(addr)
