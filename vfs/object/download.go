@@ -94,6 +94,7 @@ type file struct {
 	closed  bool
 	blocks  []*block // one after the other
 	first   int64    // where the run of reads began
+	held    int      // blocks that hold memory: those, and dropped ones that are being fetched
 	last    int64    // the end of the furthest read of it
 	jump    int64    // the end of the last read outside it
 }
@@ -243,7 +244,7 @@ func (r *file) ahead(from int64) {
 		next = r.blocks[n-1].end
 	}
 	read := r.last - r.first
-	for len(r.blocks) < l.Readers && next < r.o.Size && next < r.last+min(2*read, int64(l.ReadSize)*int64(l.Readers)) {
+	for r.held < l.Readers && next < r.o.Size && next < r.last+min(2*read, int64(l.ReadSize)*int64(l.Readers)) {
 		size := min(int64(l.ReadSize), max(1<<20, read), r.o.Size-next)
 		cost := (size + chunkSize - 1) / chunkSize * chunkSize
 		if !r.f.opts.Memory.try(cost) {
@@ -252,7 +253,7 @@ func (r *file) ahead(from int64) {
 		ctx, cancel := context.WithTimeout(r.ctx, partTime(l.ReadTime, size))
 		b := &block{buffer: newBuffer(r.f.opts.Memory, int(size)), start: next, end: next + size, cost: cost, cancel: cancel}
 		b.taken = make([]int, len(b.chunks))
-		r.blocks = append(r.blocks, b)
+		r.blocks, r.held = append(r.blocks, b), r.held+1
 		r.fetching.Go(func() { r.load(ctx, b) }) // ends with its requests, which drop and Close cancel; Close waits
 		next = b.end
 	}
@@ -284,6 +285,9 @@ var errDropped = errors.New("dropped")
 
 func (r *file) free(b *block) {
 	b.free()
+	if b.cost > 0 {
+		r.held--
+	}
 	r.f.opts.Memory.release(b.cost)
 	b.cost = 0
 }
