@@ -5,11 +5,11 @@ LDFLAGS := -X main.version=$(VERSION)
 # Google Cloud Storage out: another 12 MB.
 TAGS ?= disable_grpc_modules
 FUZZTIME ?= 180s
-BENCH ?= -json bin/bench.json
+BENCH ?= -json bin/bench.json -svg bin/bench.svg
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build run deps test test-long bench microbench fuzz lint cross
+.PHONY: build run deps test test-long bench bench-smoke microbench fuzz lint cross
 build:
 	go build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 
@@ -41,6 +41,7 @@ test: deps lint cross
 	go test -race -tags stdengine -timeout 20m ./engine ./ftp ./dav
 	CGO_ENABLED=0 go test ./internal/account/...
 	cd vfs/objecttest && go vet -mod=mod ./... && go test -mod=mod -timeout 20m ./...
+	$(MAKE) bench-smoke
 
 test-long: export GANTRY_TEST_CLIENTS = 1
 test-long: test
@@ -58,6 +59,12 @@ test-long: test
 # Gantry beside the peers that are installed. BENCH holds flags: make bench BENCH='-cases bulk -size 256'
 bench: build
 	go run ./bench/gantry-bench -gantry bin/gantry $(BENCH)
+
+# Every case of the comparison, tiny: whether it works, not how fast. Nothing of it may fail.
+bench-smoke: build
+	go run ./bench/gantry-bench -gantry bin/gantry -cases all -limit 20ms -size 4 -repeat 1 -streams 1,2 -ciphers aes128-gcm@openssh.com \
+	-link-size 2 -link-repeat 1 -rtt 20ms -stall 1s -connections 20 -ftp-connections 100 -dav-connections 200 -settle 300ms -samples 10 \
+	-files 200 -storm 50 -requests 400 -logins 16 -entries 500 -soak 6s -json bin/bench-smoke.json -svg bin/bench-smoke.svg
 
 microbench:
 	go test -run '^$$' -bench . -benchmem ./...

@@ -44,8 +44,33 @@ type Run struct {
 	LoadAfter  string  `json:"load_after"`
 	Other      float64 `json:"other_cpus"` // processors that neither the server nor its client used
 
-	Ops int64   `json:"ops,omitempty"` // operations, where they are what is measured
-	CPU float64 `json:"cpu_s,omitempty"`
+	Ops    int64   `json:"ops,omitempty"` // operations, where they are what is measured
+	CPU    float64 `json:"cpu_s,omitempty"`
+	Client float64 `json:"client_cpus"` // processors that the client used
+	// Bound says what the run could not go faster than: "client", "server" or "machine" for their processors, empty
+	// for none of them.
+	Bound string `json:"bound,omitempty"`
+
+	P50    float64 `json:"p50_us,omitempty"` // of single operations, microseconds
+	P99    float64 `json:"p99_us,omitempty"`
+	First  float64 `json:"first_ms,omitempty"`     // milliseconds to the first entry of a listing
+	Share  float64 `json:"share,omitempty"`        // of a link's rate
+	Growth int64   `json:"growth_bytes,omitempty"` // peak beyond what was resident before
+}
+
+// bound fills r.Bound for a load of some streams, each of which is one thread's work on either side.
+func (r *Run) bound(streams int) {
+	const full = 0.9
+	n := float64(min(streams, numCPU()))
+	server := r.CPU / r.Seconds
+	switch {
+	case r.Client >= full*n:
+		r.Bound = "client"
+	case server >= full*n:
+		r.Bound = "server"
+	case server+r.Client+r.Other >= full*float64(numCPU()):
+		r.Bound = "machine"
+	}
 }
 
 // rate is operations per second, perOp the server's microseconds for each.
@@ -96,6 +121,8 @@ func sftpRun(ctx context.Context, e *Env, s *Server, addr, cipher, command strin
 	if cipher != "" {
 		args = append(args, "-c", cipher)
 	}
+	ctx, cancel := context.WithTimeout(ctx, opTime)
+	defer cancel()
 	cmd := exec.CommandContext(ctx, "sftp", append(args, s.User+"@127.0.0.1")...)
 	cmd.Stdin = strings.NewReader(command + "\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -157,8 +184,11 @@ func runBulk(ctx context.Context, e *Env, s *Server, addr string, b Bulk, source
 	}
 	r.Seconds = took.Seconds()
 	r.MBps = float64(size) / 1e6 / r.Seconds
-	r.CPUPerGB = (after - before).Seconds() / (float64(size) / 1e9)
+	r.CPU = (after - before).Seconds()
+	r.CPUPerGB = r.CPU / (float64(size) / 1e9)
+	r.Client = client.Seconds() / r.Seconds
 	r.Other = max(0, (usedAfter-used-(after-before)-client).Seconds()/r.Seconds)
+	r.bound(1)
 	r.LoadAfter = load()
 	return r, nil
 }
@@ -188,13 +218,12 @@ func check(ctx context.Context, e *Env, s *Server, source string, want [32]byte)
 // BulkOptions of RunBulk.
 type BulkOptions struct {
 	Size    int64 // bytes
-	Repeat  int
 	Ciphers []string
 	Ops     []string // "get", "put"
-	// Quiet is how many processors others may use before a run counts as disturbed; it is then made again, up
-	// to Retries times.
-	Quiet   float64
-	Retries int
+	Rounds
+
+	prefix string                               // of the cases' names
+	place  func(s *Server, source string) error // makes the source a server's; nil links it into its folder
 }
 
 // RunBulk measures every case on every peer, peer by peer within a repetition.
@@ -210,13 +239,13 @@ func RunBulk(ctx context.Context, e *Env, peers []Peer, o BulkOptions) (*Table, 
 		return nil, err
 	}
 	defer stopAll(servers)
-	for _, s := range servers {
-		if err := os.Link(source, filepath.Join(s.Root, "source")); err != nil {
-			return nil, err
-		}
-		if err := check(ctx, e, s, source, sum); err != nil {
-			return nil, err
-		}
+	if o.place == nil {
+		o.place = func(s *Server, source string) error { return os.Link(source, filepath.Join(s.Root, "source")) }
+	}
+	if servers, err = ready(e, servers, func(s *Server) error {
+		return firstError(func() error { return o.place(s, source) }, func() error { return check(ctx, e, s, source, sum) })
+	}); err != nil {
+		return nil, err
 	}
 	var cases []Bulk
 	for _, c := range o.Ciphers {
@@ -224,27 +253,79 @@ func RunBulk(ctx context.Context, e *Env, peers []Peer, o BulkOptions) (*Table, 
 			cases = append(cases, Bulk{c, op == "put"})
 		}
 	}
+	var tests []test
+	for _, c := range cases {
+		tests = append(tests, test{o.prefix + c.String(), func(s *Server) (Run, error) { return runBulk(ctx, e, s, s.Addr, c, source, o.Size) }})
+	}
+	return interleave(ctx, e, servers, tests, o.Rounds)
+}
+
+// Rounds says how often every case is measured on every server.
+type Rounds struct {
+	Repeat int
+	// Quiet is how many processors others may use before a run counts as disturbed; it is then made again, up
+	// to Retries times.
+	Quiet   float64
+	Retries int
+}
+
+// test is one case.
+type test struct {
+	name string
+	run  func(s *Server) (Run, error)
+}
+
+// errNotAsked is a case that a server is not measured with.
+var errNotAsked = errors.New("bench: not asked")
+
+// interleave measures every case on every server, server by server within a repetition. The first server's failure
+// ends it; another's leaves that figure out with a word.
+func interleave(ctx context.Context, e *Env, servers []*Server, tests []test, o Rounds) (*Table, error) {
 	t := newTable(servers)
 	for i := range o.Repeat {
-		for _, c := range cases {
+		for _, c := range tests {
 			for k := range servers {
 				s := servers[(i+k)%len(servers)] // no peer is always the first
-				var r Run
 				for try := 0; ; try++ {
-					if r, err = runBulk(ctx, e, s, s.Addr, c, source, o.Size); err != nil {
-						return t, err
+					if ctx.Err() != nil {
+						return t, ctx.Err()
 					}
-					fmt.Fprintf(e.Log, "%d/%d %-8s %-30s %7.0f MB/s %6.2f CPU s/GB %5d MiB  others %.2f CPUs, load %s .. %s\n",
-						i+1, o.Repeat, s.Peer, c, r.MBps, r.CPUPerGB, r.PeakBytes>>20, r.Other, r.LoadBefore, r.LoadAfter)
+					r, err := c.run(s)
+					if errors.Is(err, errNotAsked) {
+						break
+					}
+					if err != nil && s == servers[0] {
+						return t, fmt.Errorf("%s: %s: %w", s.Peer, c.name, err)
+					}
+					if err != nil {
+						fmt.Fprintf(e.Log, "left out: %s: %s: %v\n", s.Peer, c.name, err)
+						break
+					}
+					fmt.Fprintf(e.Log, "%d/%d %-10s %-42s %s\n", i+1, o.Repeat, s.Peer, c.name, r)
 					if o.Quiet <= 0 || r.Other <= o.Quiet || try >= o.Retries {
+						t.add(c.name, s.Peer, r)
 						break
 					}
 				}
-				t.add(c.String(), s.Peer, r)
 			}
 		}
 	}
 	return t, nil
+}
+
+// String is a run on one line.
+func (r Run) String() string {
+	text := fmt.Sprintf("%7.0f MB/s %6.2f CPU s/GB", r.MBps, r.CPUPerGB)
+	if r.Ops > 0 {
+		text = fmt.Sprintf("%8.0f op/s %6.0f µs/op", r.rate(), r.perOp())
+	}
+	if r.P99 > 0 {
+		text += fmt.Sprintf(", p50 %.0f p99 %.0f µs", r.P50, r.P99)
+	}
+	if r.First > 0 {
+		text += fmt.Sprintf(", first after %.1f ms of %.0f, +%.1f MiB", r.First, r.Seconds*1e3, float64(r.Growth)/(1<<20))
+	}
+	return fmt.Sprintf("%s %5d MiB, client %.2f others %.2f CPUs %s, load %s .. %s", text, r.PeakBytes>>20, r.Client, r.Other, r.Bound, r.LoadBefore, r.LoadAfter)
 }
 
 // startAll starts every peer; one that is not installed is left out with a word, but two must be there.
@@ -266,6 +347,22 @@ func startAll(ctx context.Context, e *Env, peers []Peer) ([]*Server, error) {
 		return nil, errors.New("bench: no server could be started")
 	}
 	return out, nil
+}
+
+// ready prepares every server. One that cannot be prepared is left out with a word, but for the first.
+func ready(e *Env, servers []*Server, prepare func(s *Server) error) (fit []*Server, err error) {
+	for i, s := range servers {
+		err := prepare(s)
+		if err != nil && i == 0 {
+			return nil, fmt.Errorf("bench: %s: %w", s.Peer, err)
+		}
+		if err != nil {
+			fmt.Fprintf(e.Log, "left out: %s: %v\n", s.Peer, err)
+			continue
+		}
+		fit = append(fit, s)
+	}
+	return fit, nil
 }
 
 func stopAll(servers []*Server) {

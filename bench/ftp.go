@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,6 +24,7 @@ type ftpClient struct {
 	r    *bufio.Reader
 	conf *tls.Config // nil: in clear
 	addr string
+	via  func(addr string) (string, error) // nil: data connections go straight
 }
 
 // dialFTP logs in. from is a local address, or empty.
@@ -35,7 +37,7 @@ func dialFTP(s *Server, secure bool, from string) (*ftpClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	nc.SetDeadline(time.Now().Add(10 * time.Minute))
+	nc.SetDeadline(time.Now().Add(opTime))
 	c := &ftpClient{nc: nc, r: bufio.NewReaderSize(nc, 512), addr: s.Addr}
 	err = c.want("220")
 	if err == nil && secure {
@@ -69,7 +71,8 @@ func (c *ftpClient) login(s *Server) error {
 	return c.cmd("PASS "+ftpPassword, "230")
 }
 
-func (c *ftpClient) Close() { c.nc.Close() }
+// Close ends the connection without a word.
+func (c *ftpClient) Close() error { return c.nc.Close() }
 
 // reply reads a whole reply and gives its last line.
 func (c *ftpClient) reply() (string, error) {
@@ -93,6 +96,7 @@ func (c *ftpClient) want(code string) error {
 }
 
 func (c *ftpClient) cmd(line, code string) error {
+	c.nc.SetDeadline(time.Now().Add(opTime))
 	if _, err := io.WriteString(c.nc, line+"\r\n"); err != nil {
 		return err
 	}
@@ -104,6 +108,7 @@ func (c *ftpClient) cmd(line, code string) error {
 
 // data runs a transfer: move has the data connection.
 func (c *ftpClient) data(command string, move func(nc net.Conn) error) error {
+	c.nc.SetDeadline(time.Now().Add(opTime))
 	if _, err := io.WriteString(c.nc, "EPSV\r\n"); err != nil {
 		return err
 	}
@@ -121,11 +126,18 @@ func (c *ftpClient) data(command string, move func(nc net.Conn) error) error {
 	if ip := c.nc.LocalAddr().(*net.TCPAddr).IP; ip.String() != "127.0.0.1" { // else the kernel finds a port by itself, and cheaper
 		d.LocalAddr = &net.TCPAddr{IP: ip}
 	}
-	raw, err := d.Dial("tcp", net.JoinHostPort(host, port))
+	to := net.JoinHostPort(host, port)
+	if c.via != nil {
+		if to, err = c.via(to); err != nil {
+			return err
+		}
+	}
+	raw, err := d.Dial("tcp", to)
 	if err != nil {
 		return err
 	}
 	defer raw.Close()
+	raw.SetDeadline(time.Now().Add(opTime))
 	if err := c.cmd(command, "150"); err != nil {
 		return err
 	}
@@ -150,19 +162,39 @@ func (c *ftpClient) data(command string, move func(nc net.Conn) error) error {
 
 // get reads a file to nowhere and gives its size.
 func (c *ftpClient) get(name string, buf []byte) (n int64, err error) {
-	err = c.data("RETR "+name, func(nc net.Conn) error {
-		for {
-			m, err := nc.Read(buf)
-			n += int64(m)
-			if err == io.EOF {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-		}
+	err = c.data("RETR "+name, func(nc net.Conn) (err error) {
+		n, err = drain(nc, buf)
+		return err
 	})
 	return n, err
+}
+
+// drain reads a connection to its end, in clear without copying.
+func drain(nc net.Conn, buf []byte) (n int64, err error) {
+	read := func() (int, error) { return nc.Read(buf) }
+	if t, ok := nc.(*net.TCPConn); ok && runtime.GOOS == "linux" {
+		raw, err := t.SyscallConn()
+		if err != nil {
+			return 0, err
+		}
+		read = func() (int, error) {
+			k, err := discard(raw, buf)
+			if err == nil && k == 0 {
+				err = io.EOF
+			}
+			return k, err
+		}
+	}
+	for {
+		k, err := read()
+		n += int64(k)
+		if err == io.EOF {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+	}
 }
 
 // put sends what r gives.
@@ -191,47 +223,55 @@ func (b FTPBulk) String() string {
 
 // measured runs work and fills what can be seen of a server from outside. The sessions that work uses are there before
 // and after: some servers' processes are not counted by anybody once they have ended.
-func measured(s *Server, bytes int64, work func() error) (Run, error) {
+func measured(s *Server, streams int, bytes int64, work func() error) (Run, error) {
 	r := Run{LoadBefore: load()}
 	p := watchPeak(s.PID)
-	used, _ := busy()
-	mine, _ := cpuTime(os.Getpid())
+	resident := int64(0)
+	for _, p := range tree(s.PID) {
+		resident += kib(fmt.Sprintf("/proc/%d/status", p), "VmRSS") << 10
+	}
 	before, err := cpuTime(s.PID)
 	if err != nil {
 		p.end()
 		return r, err
 	}
+	used, _ := busy()
+	mine := ownTime()
 	begin := time.Now()
 	err = work()
 	took := time.Since(begin)
+	client := ownTime() - mine
+	usedAfter, _ := busy()
+	if err != nil {
+		p.end()
+		return r, err
+	}
+	after, err := cpuTime(s.PID)
 	r.PeakBytes = p.end()
 	if err != nil {
 		return r, err
 	}
-	after, err := cpuTime(s.PID)
-	if err != nil {
-		return r, err
-	}
-	usedAfter, _ := busy()
-	mineAfter, _ := cpuTime(os.Getpid())
 	r.Seconds = took.Seconds()
 	r.MBps = float64(bytes) / 1e6 / r.Seconds
-	r.CPUPerGB = (after - before).Seconds() / (float64(bytes) / 1e9)
-	// This process is no child of the server, but the servers are children of this process.
-	r.Other = max(0, (usedAfter-used-(mineAfter-mine)).Seconds()/r.Seconds)
-	r.LoadAfter = load()
 	r.CPU = (after - before).Seconds()
+	r.CPUPerGB = r.CPU / (float64(bytes) / 1e9)
+	r.Client = client.Seconds() / r.Seconds
+	r.Other = max(0, (usedAfter-used-(after-before)-client).Seconds()/r.Seconds)
+	r.Growth = max(0, r.PeakBytes-resident)
+	r.LoadAfter = load()
+	r.bound(streams)
 	return r, nil
 }
 
-func runFTPBulk(s *Server, b FTPBulk, source string, size int64) (Run, error) {
+// runFTPBulk moves the source. keep leaves the one upload of one stream, to be looked at.
+func runFTPBulk(s *Server, b FTPBulk, source string, size int64, keep bool) (Run, error) {
 	remove := func() {
 		for i := range b.Streams {
 			os.Remove(filepath.Join(s.Root, "up"+strconv.Itoa(i)))
 		}
 	}
 	remove()
-	if b.Streams > 1 { // the one of the first check is looked at
+	if b.Streams > 1 || !keep {
 		defer remove() // memory does not hold everybody's
 	}
 	clients, leave, err := ftpMany(s, b.TLS, b.Streams, false)
@@ -239,7 +279,7 @@ func runFTPBulk(s *Server, b FTPBulk, source string, size int64) (Run, error) {
 		return Run{}, err
 	}
 	defer leave()
-	return measured(s, size*int64(b.Streams), func() error {
+	return measured(s, b.Streams, size*int64(b.Streams), func() error {
 		errs := make(chan error, b.Streams)
 		for i, c := range clients {
 			go func() { errs <- ftpMove(s, c, b, i, source, size) }()
@@ -280,13 +320,11 @@ func ftpMove(s *Server, c *ftpClient, b FTPBulk, i int, source string, size int6
 // FTPOptions of RunFTP.
 type FTPOptions struct {
 	Size        int64 // bytes of a bulk file
-	Repeat      int
-	Files       int // small files, 4 KiB each
-	Clients     int // that move them
-	Storm       int // connections that log in at once
-	Quiet       float64
-	Retries     int
+	Files       int   // small files, 4 KiB each
+	Clients     int   // that move them
+	Storm       int   // connections that log in at once
 	StreamCases []int
+	Rounds
 }
 
 // RunFTP measures bulk transfers, small files and logins on every peer, interleaved.
@@ -297,18 +335,18 @@ func RunFTP(ctx context.Context, e *Env, peers []Peer, o FTPOptions) (*Table, er
 		return nil, err
 	}
 	defer os.Remove(source)
-	servers, err := startAll(ctx, e, peers)
+	started, err := startAll(ctx, e, peers)
 	if err != nil {
 		return nil, err
 	}
-	defer stopAll(servers)
-	for _, s := range servers {
+	defer stopAll(started)
+	servers, err := ready(e, started, func(s *Server) error {
 		if err := os.Link(source, filepath.Join(s.Root, "source")); err != nil {
-			return nil, err
+			return err
 		}
 		for _, secure := range []bool{false, true} {
-			if _, err = runFTPBulk(s, FTPBulk{secure, true, 1}, source, o.Size); err != nil {
-				return nil, fmt.Errorf("bench: %s: %w", s.Peer, err)
+			if _, err := runFTPBulk(s, FTPBulk{secure, true, 1}, source, o.Size, true); err != nil {
+				return err
 			}
 			got, err := hashFile(filepath.Join(s.Root, "up0"))
 			if err == nil && got != sum {
@@ -316,13 +354,13 @@ func RunFTP(ctx context.Context, e *Env, peers []Peer, o FTPOptions) (*Table, er
 			}
 			os.Remove(filepath.Join(s.Root, "up0"))
 			if err != nil {
-				return nil, fmt.Errorf("bench: %s: %w", s.Peer, err)
+				return err
 			}
 		}
-	}
-	type test struct {
-		name string
-		run  func(s *Server) (Run, error)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	var cases []test
 	if o.Size > 0 {
@@ -330,7 +368,7 @@ func RunFTP(ctx context.Context, e *Env, peers []Peer, o FTPOptions) (*Table, er
 			for _, secure := range []bool{false, true} {
 				for _, put := range []bool{false, true} {
 					b := FTPBulk{secure, put, n}
-					cases = append(cases, test{b.String(), func(s *Server) (Run, error) { return runFTPBulk(s, b, source, o.Size) }})
+					cases = append(cases, test{b.String(), func(s *Server) (Run, error) { return runFTPBulk(s, b, source, o.Size, false) }})
 				}
 			}
 		}
@@ -346,43 +384,13 @@ func RunFTP(ctx context.Context, e *Env, peers []Peer, o FTPOptions) (*Table, er
 			name := fmt.Sprintf("%s login, %d at once", map[bool]string{false: "FTP", true: "FTPS"}[secure], o.Storm)
 			cases = append(cases, test{name, func(s *Server) (Run, error) {
 				if s.Peer != "gantry" { // their backlogs of 32 to 128 reset most of it
-					return Run{}, errors.New("not asked")
+					return Run{}, errNotAsked
 				}
 				return runFTPStorm(s, secure, o.Storm)
 			}})
 		}
 	}
-	t := newTable(servers)
-	for i := range o.Repeat {
-		for _, c := range cases {
-			for k := range servers {
-				s := servers[(i+k)%len(servers)]
-				var r Run
-				for try := 0; ; try++ {
-					if ctx.Err() != nil {
-						return t, ctx.Err()
-					}
-					if r, err = c.run(s); err != nil && s.Peer != "gantry" {
-						fmt.Fprintf(e.Log, "left out: %s: %s: %v\n", s.Peer, c.name, err)
-						break
-					}
-					if err != nil {
-						return t, fmt.Errorf("%s: %s: %w", s.Peer, c.name, err)
-					}
-					fmt.Fprintf(e.Log, "%d/%d %-10s %-40s %7.0f MB/s %6.2f CPU s/GB %8.1f op/s %6.0f µs/op %5d MiB  others %.2f CPUs\n",
-						i+1, o.Repeat, s.Peer, c.name, r.MBps, r.CPUPerGB, r.rate(), r.perOp(), r.PeakBytes>>20, r.Other)
-					if o.Quiet <= 0 || r.Other <= o.Quiet || try >= o.Retries {
-						break
-					}
-				}
-				os.Remove(filepath.Join(s.Root, "up0"))
-				if err == nil {
-					t.add(c.name, s.Peer, r)
-				}
-			}
-		}
-	}
-	return t, nil
+	return interleave(ctx, e, servers, cases, o.Rounds)
 }
 
 // runFTPSmall moves small files, each with a data connection of its own.
@@ -396,7 +404,7 @@ func runFTPSmall(s *Server, put bool, o FTPOptions) (Run, error) {
 		return Run{}, err
 	}
 	defer leave()
-	r, err := measured(s, int64(o.Files)*int64(len(content)), func() error {
+	r, err := measured(s, o.Clients, int64(o.Files)*int64(len(content)), func() error {
 		var all sync.WaitGroup
 		for _, c := range clients {
 			all.Go(func() {
@@ -437,7 +445,7 @@ func runFTPSmall(s *Server, put bool, o FTPOptions) (Run, error) {
 
 // runFTPStorm has many clients log in at once, and leave.
 func runFTPStorm(s *Server, secure bool, n int) (Run, error) {
-	r, err := measured(s, 1, func() error {
+	r, err := measured(s, n, 1, func() error {
 		errs := make(chan error, n)
 		var ready, begun sync.WaitGroup
 		begun.Add(1)
@@ -468,89 +476,26 @@ func runFTPStorm(s *Server, secure bool, n int) (Run, error) {
 	return r, err
 }
 
-// FTPIdle is what idle logged-in control connections cost.
-type FTPIdle struct {
-	Peer        string  `json:"peer"`
-	TLS         bool    `json:"tls"`
-	Connections int     `json:"connections"`
-	Seconds     float64 `json:"login_seconds"` // all logins, 50 at a time
-	Before      Usage   `json:"before"`
-	At          Usage   `json:"at"`
-	After       Usage   `json:"after"`
-	Goroutines  int     `json:"goroutines,omitempty"` // of a server in Go, with all connections there
-}
-
 // RunFTPIdle measures a server with n idle logged-in control connections from several addresses.
-func RunFTPIdle(ctx context.Context, e *Env, p Peer, secure bool, n int, settle time.Duration) (FTPIdle, error) {
-	r := FTPIdle{Peer: p.Name(), TLS: secure, Connections: n}
-	s, err := p.Start(ctx, e)
-	if err != nil {
-		return r, err
-	}
-	defer s.Stop()
-	pause := func() {
-		select {
-		case <-time.After(settle):
-		case <-ctx.Done():
-		}
-	}
-	_, warm, err := ftpMany(s, secure, 50, true)
-	if err != nil {
-		return r, err
-	}
-	warm()
-	pause()
-	r.Before = usageOf(s.PID)
-	begun := time.Now()
-	_, leave, err := ftpMany(s, secure, n, true)
-	if err != nil {
-		return r, err
-	}
-	r.Seconds = time.Since(begun).Seconds()
-	pause()
-	r.At = usageOf(s.PID)
-	leave()
-	pause()
-	r.After = usageOf(s.PID)
-	if p.Name() == "gantry" {
-		if _, leave, err = ftpMany(s, secure, n, true); err != nil {
-			return r, err
-		}
-		defer leave()
-		r.Goroutines, err = s.goroutines()
-	}
-	return r, err
+func RunFTPIdle(ctx context.Context, e *Env, p Peer, secure bool, n int, settle time.Duration) (ConnIdle, error) {
+	return runConnIdle(ctx, e, p, secure, n, settle, func(s *Server, n int) (func(), error) {
+		_, leave, err := ftpMany(s, secure, n, true)
+		return leave, err
+	})
 }
 
 // ftpMany logs in n times, from 200 addresses or from one.
 func ftpMany(s *Server, secure bool, n int, spread bool) (conns []*ftpClient, leave func(), err error) {
 	conns = make([]*ftpClient, n)
-	var next atomic.Int64
-	errs := make(chan error, 50)
-	for range cap(errs) {
-		go func() {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= n {
-					errs <- nil
-					return
-				}
-				from := ""
-				if spread {
-					from = fmt.Sprintf("127.0.0.%d", 2+i%200)
-				}
-				c, err := dialFTP(s, secure, from)
-				if err != nil {
-					errs <- err
-					return
-				}
-				conns[i] = c
-			}
-		}()
-	}
-	for range cap(errs) {
-		err = errors.Join(err, <-errs)
-	}
+	err = each(n, 50, func(i int) error {
+		from := ""
+		if spread {
+			from = fmt.Sprintf("127.0.0.%d", 2+i%200)
+		}
+		c, err := dialFTP(s, secure, from)
+		conns[i] = c
+		return err
+	})
 	leave = func() {
 		for _, c := range conns {
 			if c != nil {
@@ -563,18 +508,4 @@ func ftpMany(s *Server, secure bool, n int, spread bool) (conns []*ftpClient, le
 		return nil, nil, err
 	}
 	return conns, leave, nil
-}
-
-// FTPIdleHeader is the head of the table whose rows Write prints.
-const FTPIdleHeader = `| server | channel | connections | RSS KiB each | PSS KiB each | goroutines in all | processes | PSS MiB before → at → after | descriptors | logins per second |
-|---|---|---|---|---|---|---|---|---|---|
-`
-
-// Write prints one row of Markdown under FTPIdleHeader.
-func (r FTPIdle) Write(w io.Writer) {
-	per := func(a, b int64) float64 { return float64(a-b) / float64(r.Connections) / 1024 }
-	mib := func(b int64) float64 { return float64(b) / (1 << 20) }
-	fmt.Fprintf(w, "| %s | %s | %d | %.1f | %.1f | %d | %d | %.1f → %.1f → %.1f | %d → %d → %d | %.0f |\n", r.Peer, map[bool]string{false: "clear", true: "TLS"}[r.TLS], r.Connections,
-		per(r.At.RSS, r.Before.RSS), per(r.At.PSS, r.Before.PSS), r.Goroutines, r.At.Processes, mib(r.Before.PSS), mib(r.At.PSS), mib(r.After.PSS),
-		r.Before.FDs, r.At.FDs, r.After.FDs, float64(r.Connections)/r.Seconds)
 }

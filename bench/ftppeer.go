@@ -6,7 +6,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -63,6 +62,12 @@ func program(name string) (string, error) {
 	return "", fmt.Errorf("bench: no %s in $GANTRY_BENCH_ROOT/usr/sbin or /usr/sbin", name)
 }
 
+// cheapHash is the password's in the form of crypt(3) that costs a server least.
+func cheapHash(ctx context.Context) (string, error) {
+	b, err := exec.CommandContext(ctx, "openssl", "passwd", "-1", ftpPassword).Output()
+	return strings.TrimSpace(string(b)), err
+}
+
 // ftpServer prepares a server's folder and port.
 func ftpServer(e *Env, name string) (s *Server, dir, port string, err error) {
 	if err := ftpCert(e); err != nil {
@@ -84,36 +89,23 @@ func ftpServer(e *Env, name string) (s *Server, dir, port string, err error) {
 }
 
 // GantryFTP is ours, over FTP.
-type GantryFTP struct{}
+type GantryFTP struct {
+	Cold     int    // more accounts, named as coldUser has it
+	ColdHash string // of their password, which is the same
+}
 
 func (GantryFTP) Name() string { return "gantry" }
 
-func (GantryFTP) Start(ctx context.Context, e *Env) (*Server, error) {
-	s, dir, port, err := ftpServer(e, "gantry")
+func (g GantryFTP) Start(ctx context.Context, e *Env) (*Server, error) {
+	s, _, port, err := ftpServer(e, "gantry")
 	if err != nil {
 		return nil, err
 	}
-	conf := map[string]any{
-		"common": map[string]any{"max_per_host_connections": 0},
-		"sftpd":  map[string]any{"bindings": []any{map[string]any{"port": 0}}},
-		"httpd":  map[string]any{"bindings": []any{map[string]any{"port": 0}}},
-		"ftpd": map[string]any{
-			"bindings":         []any{map[string]any{"address": "127.0.0.1", "port": json.Number(port)}},
-			"certificate_file": filepath.Join(e.Dir, "cert.pem"), "certificate_key_file": filepath.Join(e.Dir, "key.pem"),
-			"passive_port_range": map[string]any{"start": 0, "end": 0},
-		},
+	users := []any{gantryUser(s.User, s.Root, "password", ftpPassword)}
+	for i := range g.Cold {
+		users = append(users, gantryUser(coldUser(i), s.Root, "password", g.ColdHash))
 	}
-	account := map[string]any{"username": s.User, "status": 1, "home_dir": s.Root, "permissions": map[string]any{"/": []string{"*"}}, "password": ftpPassword}
-	for file, v := range map[string]any{"gantry.json": conf, "dump.json": map[string]any{"version": 17, "users": []any{account}}} {
-		b, err := json.Marshal(v)
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, file), b, 0o600)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	return start(ctx, e, s, e.Gantry, "serve", "-c", dir, "--loaddata-from", filepath.Join(dir, "dump.json"))
+	return startGantry(ctx, e, s, ways{ftp: port}, map[string]any{"users": users})
 }
 
 // VSFTPD is vsftpd with anonymous uploads, which need no account of the machine. It starts as root only.
@@ -189,7 +181,7 @@ func (ProFTPD) Start(ctx context.Context, e *Env) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	hash, err := exec.CommandContext(ctx, "openssl", "passwd", "-6", ftpPassword).Output()
+	hash, err := cheapHash(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -201,7 +193,7 @@ func (ProFTPD) Start(ctx context.Context, e *Env) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	accounts := fmt.Sprintf("bench:%s:%s:%s::%s:/bin/sh\n", strings.TrimSpace(string(hash)), me.Uid, me.Gid, s.Root)
+	accounts := fmt.Sprintf("bench:%s:%s:%s::%s:/bin/sh\n", hash, me.Uid, me.Gid, s.Root)
 	in := func(name string) string { return filepath.Join(dir, name) }
 	conf := fmt.Sprintf(`ModulePath %s
 LoadModule mod_tls.c
@@ -260,13 +252,20 @@ func (PureFTPD) Start(ctx context.Context, e *Env) (*Server, error) {
 	if err := os.Chown(s.Root, id, id); err != nil {
 		return nil, err
 	}
-	db := filepath.Join(dir, "accounts.pdb")
-	add := exec.CommandContext(ctx, filepath.Join(filepath.Dir(filepath.Dir(bin)), "bin/pure-pw"), "useradd", "bench", "-u", strconv.Itoa(id), "-g", strconv.Itoa(id),
-		"-d", s.Root, "-f", filepath.Join(dir, "accounts"), "-m", "-F", db)
-	add.Stdin = strings.NewReader(ftpPassword + "\n" + ftpPassword + "\n")
-	if out, err := add.CombinedOutput(); err != nil {
+	hash, err := cheapHash(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// Its own tool would take a hash that costs most of a second.
+	account := fmt.Sprintf("bench:%s:%d:%d::%s/./::::::::::::\n", hash, id, id, s.Root)
+	db, file := filepath.Join(dir, "accounts.pdb"), filepath.Join(dir, "accounts")
+	if err := os.WriteFile(file, []byte(account), 0o600); err != nil {
+		return nil, err
+	}
+	mkdb := exec.CommandContext(ctx, filepath.Join(filepath.Dir(filepath.Dir(bin)), "bin/pure-pw"), "mkdb", db, "-f", file)
+	if out, err := mkdb.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("bench: pure-pw: %w: %s", err, out)
 	}
-	return start(ctx, e, s, bin, "-S", "127.0.0.1,"+port, "-l", "puredb:"+db, "-c", "20000", "-C", "20000", "-H", "-A", "-Y", "1",
+	return start(ctx, e, s, bin, "-S", "127.0.0.1,"+port, "-l", "puredb:"+db, "-c", "20000", "-C", "20000", "-L", "1000000:10", "-H", "-A", "-Y", "1",
 		"-2", filepath.Join(e.Dir, "both.pem"), "-E", "-K", "-g", filepath.Join(dir, "pid"))
 }

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"time"
-
-	gossh "golang.org/x/crypto/ssh"
 )
 
 // IdleOptions of RunIdle.
@@ -28,49 +26,15 @@ type Idle struct {
 	GoroutinesAfter int `json:"goroutines_after,omitempty"`
 }
 
-// connect logs in, opens SFTP and answers keep-alives. The session is ready when it returns.
-func connect(e *Env, s *Server) (*gossh.Client, error) {
-	c, err := gossh.Dial("tcp", s.Addr, &gossh.ClientConfig{
-		Config: gossh.Config{Ciphers: []string{gossh.CipherAES128GCM}},
-		User:   s.User, Auth: []gossh.AuthMethod{gossh.PublicKeys(e.signer)},
-		HostKeyCallback: gossh.InsecureIgnoreHostKey(), // our own, on loopback
-		Timeout:         30 * time.Second,
-	})
-	if err != nil {
-		return nil, err
-	}
-	err = func() error {
-		ch, reqs, err := c.OpenChannel("session", nil)
-		if err != nil {
-			return err
-		}
-		go gossh.DiscardRequests(reqs) // ends with the connection
-		ok, err := ch.SendRequest("subsystem", true, gossh.Marshal(struct{ Name string }{"sftp"}))
-		if err != nil || !ok {
-			return fmt.Errorf("bench: no sftp subsystem: %v", err)
-		}
-		if _, err := ch.Write([]byte{0, 0, 0, 5, 1, 0, 0, 0, 3}); err != nil { // INIT, version 3
-			return err
-		}
-		_, err = io.ReadFull(ch, make([]byte, 9)) // VERSION
-		return err
-	}()
-	if err != nil {
-		c.Close()
-		return nil, err
-	}
-	return c, nil
-}
-
 func connectAll(e *Env, s *Server, n int) (leave func(), err error) {
-	var all []*gossh.Client
+	var all []*sftpClient
 	leave = func() {
 		for _, c := range all {
 			c.Close()
 		}
 	}
 	for range n {
-		c, err := connect(e, s)
+		c, err := dialSFTP(e, s)
 		if err != nil {
 			leave()
 			return nil, err

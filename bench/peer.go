@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -28,6 +27,9 @@ type Peer interface {
 	// Start serves the folder e.Data/<name>. It returns once connections are taken.
 	Start(ctx context.Context, e *Env) (*Server, error)
 }
+
+// SFTPPeers are the SFTP servers that can be compared, ours first.
+func SFTPPeers() []Peer { return []Peer{Gantry{}, OpenSSH{}, Rclone{}} }
 
 // Env is what all peers of one run share.
 type Env struct {
@@ -65,6 +67,11 @@ func (e *Env) Close() {
 	os.RemoveAll(e.Data)
 }
 
+// publicKey is the client's, as authorized_keys has it.
+func (e *Env) publicKey() string {
+	return strings.TrimSpace(string(gossh.MarshalAuthorizedKey(e.signer.PublicKey())))
+}
+
 func writeKey(file string) (gossh.Signer, error) {
 	_, k, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -89,8 +96,15 @@ type Server struct {
 	Base string // the same as its client names it, without a slash at the end
 	PID  int
 
-	greeting string // how its protocol begins; empty is SSH
+	TLSAddr string // of HTTPS, where that is a port of its own
+	// Of a server with all protocols.
+	FTPAddr, DAVAddr, RESTAddr string
+
+	greeting string    // how its protocol begins; empty is SSH
+	hello    string    // what is sent for the greeting, where the client speaks first
+	quit     os.Signal // ends it at once; nil is os.Interrupt
 	cmd      *exec.Cmd
+	env      []string
 	stderr   string
 	ended    chan struct{}
 	stop     context.CancelFunc
@@ -107,7 +121,13 @@ func start(ctx context.Context, e *Env, s *Server, name string, args ...string) 
 	defer f.Close()
 	s.cmd = exec.CommandContext(ctx, name, args...)
 	s.cmd.Stdout, s.cmd.Stderr = f, f
-	s.cmd.Env = append(os.Environ(), "GOTRACEBACK=all")
+	s.cmd.Env = append(append(os.Environ(), "GOTRACEBACK=all"), s.env...)
+	s.cmd.SysProcAttr = ownGroup()
+	if s.quit == nil {
+		s.quit = os.Interrupt
+	}
+	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(s.quit) } // a server with workers takes them along
+	s.cmd.WaitDelay = 5 * time.Second
 	if err := s.cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -117,7 +137,7 @@ func start(ctx context.Context, e *Env, s *Server, name string, args ...string) 
 		close(s.ended)
 	}()
 	for end := time.Now().Add(30 * time.Second); ; {
-		if greeted(s.Addr, s.greeting) {
+		if greeted(s.Addr, s.hello, s.greeting) {
 			return s, nil
 		}
 		select {
@@ -133,7 +153,7 @@ func start(ctx context.Context, e *Env, s *Server, name string, args ...string) 
 	}
 }
 
-func greeted(addr, want string) bool {
+func greeted(addr, hello, want string) bool {
 	if want == "" {
 		want = "SSH-"
 	}
@@ -142,21 +162,28 @@ func greeted(addr, want string) bool {
 		return false
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(time.Second))
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(c, hello); err != nil {
+		return false
+	}
 	b := make([]byte, len(want))
 	_, err = io.ReadFull(c, b)
 	return err == nil && string(b) == want
 }
 
-// Stop ends the server and waits for it.
+// Stop ends the server, waits for it, kills what it leaves and removes its files.
 func (s *Server) Stop() {
-	s.cmd.Process.Signal(os.Interrupt)
-	select {
-	case <-s.ended:
-	case <-time.After(5 * time.Second):
-	}
-	s.stop() // kills what is left
+	s.stop()
 	<-s.ended
+	killGroup(s.PID)
+	os.RemoveAll(s.Root)
+}
+
+// at is the same server seen at another of its addresses. Stop is the first one's.
+func (s *Server) at(addr string) *Server {
+	v := *s
+	v.Addr = addr
+	return &v
 }
 
 // goroutines ends a Go server by SIGQUIT, which makes its runtime write all goroutines, and counts them.
@@ -192,6 +219,7 @@ func freeAddr() (addr, port string, err error) {
 // Gantry is ours.
 type Gantry struct {
 	PasswordHash string // of the account; empty: it logs in by key alone
+	Cold         int    // more accounts with the same key, named as coldUser has it
 }
 
 func (Gantry) Name() string { return "gantry" }
@@ -202,40 +230,15 @@ func (g Gantry) Start(ctx context.Context, e *Env) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{Peer: "gantry", Addr: addr, User: "bench", Root: filepath.Join(e.Data, "gantry")}
-	dir, err := os.MkdirTemp(e.Dir, "gantry-")
-	if err != nil {
-		return nil, err
-	}
-	// The defaults but for what keeps one host from opening many connections.
-	conf := map[string]any{
-		"common": map[string]any{"max_per_host_connections": 0},
-		"httpd":  map[string]any{"bindings": []any{map[string]any{"port": 0}}},
-		"sftpd": map[string]any{
-			"bindings":       []any{map[string]any{"address": "127.0.0.1", "port": json.Number(port)}},
-			"max_startups":   "2000:100:2000",
-			"max_handshakes": 2000, "max_auth_tries": -1, "login_grace_time": 3600,
-		},
-	}
-	account := map[string]any{
-		"username": "bench", "status": 1, "home_dir": s.Root, "permissions": map[string]any{"/": []string{"*"}},
-		"public_keys": []string{strings.TrimSpace(string(gossh.MarshalAuthorizedKey(e.signer.PublicKey())))},
-	}
+	account := gantryUser(s.User, s.Root, "public_keys", []string{e.publicKey()})
 	if g.PasswordHash != "" {
 		account["password"] = g.PasswordHash
 	}
-	for file, v := range map[string]any{"gantry.json": conf, "dump.json": map[string]any{"version": 17, "users": []any{account}}} {
-		b, err := json.Marshal(v)
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, file), b, 0o600)
-		}
-		if err != nil {
-			return nil, err
-		}
+	users := []any{account}
+	for i := range g.Cold {
+		users = append(users, gantryUser(coldUser(i), s.Root, "public_keys", []string{e.publicKey()}))
 	}
-	if err := os.MkdirAll(s.Root, 0o755); err != nil {
-		return nil, err
-	}
-	return start(ctx, e, s, e.Gantry, "serve", "-c", dir, "--loaddata-from", filepath.Join(dir, "dump.json"))
+	return startGantry(ctx, e, s, ways{ssh: port}, map[string]any{"users": users})
 }
 
 // OpenSSH is sshd with its internal-sftp.

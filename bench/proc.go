@@ -36,6 +36,7 @@ func tree(pid int) []int {
 // waited for is counted by itself, and by its parent's sum from then on.
 func cpuTime(pid int) (time.Duration, error) {
 	var ticks int64
+	var exact time.Duration
 	for i, p := range tree(pid) {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p))
 		if err != nil {
@@ -49,12 +50,23 @@ func cpuTime(pid int) (time.Duration, error) {
 		if len(f) < 15 {
 			return 0, errors.New("bench: /proc/PID/stat has too few fields")
 		}
-		for _, s := range f[11:15] { // utime, stime, cutime, cstime: fields 14 to 17
+		from := 11 // utime, stime, cutime, cstime: fields 14 to 17
+		if t, ok := processClock(p); ok {
+			exact += t
+			from = 13
+		}
+		for _, s := range f[from:15] {
 			n, _ := strconv.ParseInt(s, 10, 64)
 			ticks += n
 		}
 	}
-	return time.Duration(ticks) * tick, nil
+	return exact + time.Duration(ticks)*tick, nil
+}
+
+// ownTime is what this process has used, its children left out.
+func ownTime() time.Duration {
+	t, _ := processClock(os.Getpid())
+	return t
 }
 
 // kib reads "name:   123 kB" from a file of /proc.

@@ -36,6 +36,16 @@ func (t *Table) add(name, peer string, r Run) {
 	t.Rows[i].Runs[peer] = append(t.Rows[i].Runs[peer], r)
 }
 
+// merge adds the rows and servers of another series.
+func (t *Table) merge(o *Table) {
+	for _, p := range o.Peers {
+		if !slices.Contains(t.Peers, p) {
+			t.Peers = append(t.Peers, p)
+		}
+	}
+	t.Rows = append(t.Rows, o.Rows...)
+}
+
 // summary is the middle of some figures and how far they lie apart.
 type summary struct{ median, low, high float64 }
 
@@ -59,35 +69,92 @@ func column(runs []Run, f func(Run) float64) summary {
 	return summarize(v)
 }
 
-// Write prints the table as Markdown: medians, in parentheses the lowest and the highest, and the first
-// peer's processor time as a ratio to that of the cheapest other.
-func (t *Table) Write(w io.Writer) {
-	fmt.Fprintln(w, "| case | server | MB/s, or op/s | server CPU s/GB, or µs/op | CPU ratio | peak MiB | others' CPUs |")
-	fmt.Fprintln(w, "|---|---|---|---|---|---|---|")
-	for _, row := range t.Rows {
-		best := 0.0
-		for _, p := range t.Peers[1:] {
-			if m := column(row.Runs[p], cpuOf).median; m > 0 && (best == 0 || m < best) {
-				best = m
-			}
-		}
-		for i, p := range t.Peers {
-			runs := row.Runs[p]
-			ratio := ""
-			cpu := column(runs, cpuOf)
-			if i == 0 && best > 0 {
-				ratio = fmt.Sprintf("**%.2f**", cpu.median/best)
-			}
-			speed := column(runs, func(r Run) float64 { return r.MBps })
-			if len(runs) > 0 && runs[0].Ops > 0 {
-				speed = column(runs, Run.rate)
-			}
-			mem := column(runs, func(r Run) float64 { return float64(r.PeakBytes >> 20) })
-			other := column(runs, func(r Run) float64 { return r.Other })
-			fmt.Fprintf(w, "| %s | %s | %.0f (%.0f–%.0f) | %.2f (%.2f–%.2f) | %s | %.0f (%.0f–%.0f) | %.2f |\n", row.Case, p,
-				speed.median, speed.low, speed.high, cpu.median, cpu.low, cpu.high, ratio, mem.median, mem.low, mem.high, other.median)
+// ratio is the first peer's figure to the best, which is the lowest, of the others; 0 without one.
+func (t *Table) ratio(row *Row, f func(Run) float64) float64 {
+	best := 0.0
+	for _, p := range t.Peers[1:] {
+		if m := column(row.Runs[p], f).median; m > 0 && (best == 0 || m < best) {
+			best = m
 		}
 	}
+	if best == 0 {
+		return 0
+	}
+	return column(row.Runs[t.Peers[0]], f).median / best
+}
+
+// Write prints the table as Markdown: medians, in parentheses the lowest and the highest, and the first peer's
+// processor time as a ratio to that of the cheapest other.
+func (t *Table) Write(w io.Writer) {
+	timed, listed, shared := false, false, false
+	for _, row := range t.Rows {
+		for _, runs := range row.Runs {
+			for _, r := range runs {
+				timed, listed, shared = timed || r.P99 > 0, listed || r.First > 0, shared || r.Share > 0
+			}
+		}
+	}
+	head := "| case | server | MB/s, or op/s | server CPU s/GB, or µs/op | CPU ratio (budget) | peak MiB |"
+	if timed {
+		head += " p50 µs | p99 µs |"
+	}
+	if listed {
+		head += " first entry ms | whole ms | growth MiB |"
+	}
+	if shared {
+		head += " share of the link |"
+	}
+	head += " client's CPUs | others' CPUs | bound by |"
+	fmt.Fprintf(w, "%s\n|%s\n", head, strings.Repeat("---|", strings.Count(head, "|")-1))
+	spread := func(runs []Run, format string, f func(Run) float64) string {
+		s := column(runs, f)
+		return fmt.Sprintf(format+" ("+format+"–"+format+")", s.median, s.low, s.high)
+	}
+	for _, row := range t.Rows {
+		for i, p := range t.Peers {
+			runs := row.Runs[p]
+			if len(runs) == 0 {
+				continue
+			}
+			ratio := ""
+			if x := t.ratio(row, cpuOf); i == 0 && x > 0 {
+				ratio = fmt.Sprintf("**%.2f**", x)
+				if b, ok := budgetOf(row.Case); ok && b.ratio > 0 {
+					ratio += fmt.Sprintf(" (≤ %.2f)", b.ratio)
+				}
+			}
+			speed, cost := func(r Run) float64 { return r.MBps }, "%.2f"
+			if runs[0].Ops > 0 {
+				speed, cost = Run.rate, "%.0f"
+			}
+			fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s |", row.Case, p, spread(runs, "%.0f", speed), spread(runs, cost, cpuOf), ratio,
+				spread(runs, "%.0f", func(r Run) float64 { return float64(r.PeakBytes >> 20) }))
+			if timed {
+				fmt.Fprintf(w, " %s | %s |", spread(runs, "%.0f", func(r Run) float64 { return r.P50 }), spread(runs, "%.0f", func(r Run) float64 { return r.P99 }))
+			}
+			if listed {
+				fmt.Fprintf(w, " %s | %s | %s |", spread(runs, "%.1f", func(r Run) float64 { return r.First }),
+					spread(runs, "%.0f", func(r Run) float64 { return r.Seconds * 1e3 }), spread(runs, "%.1f", func(r Run) float64 { return float64(r.Growth) / (1 << 20) }))
+			}
+			if shared {
+				fmt.Fprintf(w, " %.0f %% |", 100*column(runs, func(r Run) float64 { return r.Share }).median)
+			}
+			fmt.Fprintf(w, " %.2f | %.2f | %s |\n", column(runs, func(r Run) float64 { return r.Client }).median,
+				column(runs, func(r Run) float64 { return r.Other }).median, mostly(runs))
+		}
+	}
+}
+
+// mostly is what bounds most of the runs.
+func mostly(runs []Run) string {
+	n := map[string]int{}
+	best := ""
+	for _, r := range runs {
+		if n[r.Bound]++; n[r.Bound] > n[best] {
+			best = r.Bound
+		}
+	}
+	return best
 }
 
 func cpuOf(r Run) float64 {
