@@ -51,6 +51,16 @@ func (e *EventRule) Stamps() (created, updated *int64) { return &e.CreatedAt, &e
 // Stamps implements Stamped.
 func (e *IPListEntry) Stamps() (created, updated *int64) { return &e.CreatedAt, &e.UpdatedAt }
 
+// Numbered reports whether records of kind show the number that the store gave them, as "id". Those whose id is their
+// key do not.
+func Numbered(kind Kind) bool {
+	switch kind {
+	case KindAdmin, KindRole, KindAction, KindRule:
+		return true
+	}
+	return false
+}
+
 // NewDocument gives an empty record of kind, or nil if kind is not kept as a document.
 func NewDocument(kind Kind) Document {
 	switch kind {

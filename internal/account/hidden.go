@@ -148,6 +148,15 @@ func OpenSecrets(box *secret.Box, record any) error {
 	return first
 }
 
+// EachSecret calls f with every secret that *record has.
+func EachSecret(record any, f func(s secret.Secret)) {
+	eachSecret(reflect.ValueOf(record), func(s *secret.Secret) {
+		if !s.IsEmpty() {
+			f(*s)
+		}
+	})
+}
+
 // eachSecret calls f with every secret within v.
 func eachSecret(v reflect.Value, f func(*secret.Secret)) {
 	switch v.Kind() {

@@ -14,6 +14,8 @@ var (
 	// ErrChanged means that the record is not any more what the caller has seen.
 	ErrChanged   = errors.New("changed meanwhile")
 	ErrForeignDB = errors.New("the database was not made by Gantry")
+	// ErrUnavailable means that the database cannot be reached now. What was asked may be asked again later.
+	ErrUnavailable = errors.New("the database cannot be reached")
 )
 
 // ValidationError is a record that cannot be stored. A dangling reference is one too, on every driver.

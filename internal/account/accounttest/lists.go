@@ -1,8 +1,11 @@
 package accounttest
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
@@ -58,6 +61,7 @@ func lists(t *testing.T, s account.Store) {
 			t.Errorf("%+v: counted %d (%v), want %d", tt.p, n, err, tt.total)
 		}
 	}
+	pages(t, s)
 	for _, e := range []account.IPListEntry{{IPOrNet: "10.0.0.0/8", Type: 1, Mode: 1}, {IPOrNet: "10.0.0.1/32", Type: 2, Mode: 2}, {IPOrNet: "10.1.0.0/16", Type: 2, Mode: 2},
 		{IPOrNet: "192.168.0.0/16", Type: 2, Mode: 1}, {IPOrNet: "10.0.0.0/8", Type: 3, Mode: 1}} {
 		must(t, account.Add(ctx, s, &e))
@@ -88,6 +92,86 @@ func lists(t *testing.T, s account.Store) {
 		}
 		if n, err := s.Count(ctx, account.KindIPList, tt.p); err != nil || n != tt.total {
 			t.Errorf("%+v: counted %d (%v), want %d", tt.p, n, err, tt.total)
+		}
+	}
+}
+
+// pages checks that what stands in a list is what is read one by one: counters, folders, who uses them, numbers.
+func pages(t *testing.T, s account.Store) {
+	t.Helper()
+	ctx := t.Context()
+	for i := range 3 {
+		must(t, s.AddFolder(ctx, &account.Folder{Name: fmt.Sprint("f", i), MappedPath: "/srv/f"}))
+		must(t, account.Add(ctx, s, &account.Admin{Username: fmt.Sprint("a", i), Status: 1, Password: User("x").Password, Permissions: []string{"view_users"}}))
+	}
+	mount := func(name, at string) account.VirtualFolder {
+		return account.VirtualFolder{Folder: account.Folder{Name: name}, VirtualPath: at, QuotaSize: -1, QuotaFiles: -1}
+	}
+	must(t, s.AddGroup(ctx, &account.Group{Name: "g0", VirtualFolders: []account.VirtualFolder{mount("f2", "/g")}}))
+	must(t, s.AddGroup(ctx, &account.Group{Name: "g1"}))
+	for name, maps := range map[string][]account.VirtualFolder{"u1": {mount("f0", "/a"), mount("f1", "/b")}, "u3": {mount("f0", "/c")}, "u5": nil} {
+		u, err := s.User(ctx, name)
+		must(t, err)
+		u.VirtualFolders, u.Groups = maps, []account.GroupMapping{{Name: "g0", Type: account.GroupPrimary}}
+		must(t, s.UpdateUser(ctx, &u))
+		must(t, s.Settle(ctx, []account.Delta{{Key: account.CounterKey{Kind: account.KindUser, Name: name}, Files: 3, Bytes: 70, Uploaded: 7, Downloaded: 8}}))
+	}
+	must(t, s.Settle(ctx, []account.Delta{{Key: account.CounterKey{Kind: account.KindFolder, Name: "f0"}, Files: 2, Bytes: 20}}))
+	must(t, s.SetLastLogin(ctx, "u5", 99))
+	for _, p := range []account.Page{{}, {Desc: true}, {Offset: 1, Limit: 3}, {Desc: true, Offset: 1, Limit: 3}, {After: "u2", Limit: 2}, {Of: account.Ref{Kind: account.KindGroup, Name: "g0"}}} {
+		equalLists(t, s.ListUsers, s.User, func(u account.User) string { return u.Username }, p)
+	}
+	for _, p := range []account.Page{{}, {Desc: true}, {Offset: 1, Limit: 1}} {
+		equalLists(t, s.ListFolders, s.Folder, func(f account.Folder) string { return f.Name }, p)
+		equalLists(t, s.ListGroups, s.Group, func(g account.Group) string { return g.Name }, p)
+	}
+	numbers := map[int64]bool{}
+	docs, err := s.ListRecords(ctx, account.KindAdmin, account.Page{})
+	must(t, err)
+	for i, doc := range docs {
+		var a account.Admin
+		must(t, json.Unmarshal(doc, &a))
+		numbers[a.ID] = true
+		one, err := account.Get[account.Admin](ctx, s, a.Username)
+		must(t, err)
+		if a.ID == 0 || one.ID != a.ID {
+			t.Errorf("administrator %d has the number %d in the list and %d alone", i, a.ID, one.ID)
+		}
+		must(t, account.Edit(ctx, s, a.Username, func(x *account.Admin) error { x.Description = "changed"; return nil }))
+		if again, err := account.Get[account.Admin](ctx, s, a.Username); err != nil || again.ID != a.ID || again.Description != "changed" {
+			t.Errorf("after an edit: %+v, %v", again, err)
+		}
+	}
+	if len(docs) != 3 || len(numbers) != 3 {
+		t.Errorf("%d administrators have the numbers %v", len(docs), numbers)
+	}
+	// What the type does not know stays, and hides no number.
+	must(t, s.AddRecord(ctx, account.KindRole, []byte(`{"later":{"id":0,"a":1},"name":"odd"}`)))
+	doc, err := s.Record(ctx, account.KindRole, "odd")
+	must(t, err)
+	var odd struct {
+		ID    int64
+		Later struct{ ID, A int64 }
+	}
+	must(t, json.Unmarshal(doc, &odd))
+	if odd.ID == 0 || odd.Later.ID != 0 || odd.Later.A != 1 {
+		t.Errorf("a role with a member that is not known: %s", doc)
+	}
+}
+
+// equalLists checks that a page has the records that get gives for their names.
+func equalLists[T any](t *testing.T, list func(context.Context, account.Page) ([]T, error), get func(context.Context, string) (T, error), name func(T) string, p account.Page) {
+	t.Helper()
+	got, err := list(t.Context(), p)
+	must(t, err)
+	if len(got) == 0 {
+		t.Errorf("%+v: an empty page", p)
+	}
+	for _, x := range got {
+		one, err := get(t.Context(), name(x))
+		must(t, err)
+		if !reflect.DeepEqual(x, one) {
+			t.Errorf("%+v: the list has\n%+v, alone it is\n%+v", p, x, one)
 		}
 	}
 }

@@ -42,13 +42,35 @@ func (t *tx) Get(kind account.Kind, name string) (r recordstore.Row, ok bool, er
 	if v == nil {
 		return r, false, nil
 	}
-	if len(v) < head {
-		return r, false, errors.New("kvstore: a record is damaged")
+	if r, err = rowOf(name, v); err != nil {
+		return r, false, err
 	}
-	r.ID, r.Version, r.Doc = int64(binary.BigEndian.Uint64(v)), int64(binary.BigEndian.Uint64(v[8:])), bytes.Clone(v[head:])
 	c, err := t.counters(account.CounterKey{Kind: kind, Name: name})
 	r.Counters = c.Counters
 	return r, err == nil, err
+}
+
+// rowOf reads a record, without its counters.
+func rowOf(name string, v []byte) (recordstore.Row, error) {
+	if len(v) < head {
+		return recordstore.Row{}, errors.New("kvstore: a record is damaged")
+	}
+	return recordstore.Row{Name: name, ID: int64(binary.BigEndian.Uint64(v)), Version: int64(binary.BigEndian.Uint64(v[8:])), Doc: bytes.Clone(v[head:])}, nil
+}
+
+// GetAll implements recordstore.Tx.
+func (t *tx) GetAll(kind account.Kind, names []string) (map[string]recordstore.Row, error) {
+	out := make(map[string]recordstore.Row, len(names))
+	for _, n := range names {
+		r, ok, err := t.Get(kind, n)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			out[n] = r
+		}
+	}
+	return out, nil
 }
 
 // Put implements recordstore.Tx. A new record's id is the number of the change that adds it.
@@ -93,16 +115,78 @@ func (t *tx) Delete(kind account.Kind, name string) (bool, error) {
 	return true, t.SetRefs(kind, name, nil)
 }
 
-// Names implements recordstore.Tx.
-func (t *tx) Names(kind account.Kind, p account.Page) (out []string, err error) {
-	skip := p.Offset
-	t.names(kind, p, func(name string) bool {
+// Rows implements recordstore.Tx: records and counters are each read in one pass where they stand together.
+func (t *tx) Rows(kind account.Kind, p account.Page) (out []recordstore.Row, err error) {
+	if p.Of.Kind != "" {
+		names, err := t.Names(kind, p)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range names {
+			r, ok, err := t.Get(kind, n)
+			if err != nil {
+				return nil, err
+			}
+			if ok {
+				out = append(out, r)
+			}
+		}
+		return out, nil
+	}
+	t.scanPage(kind, p, func(name string, v []byte) bool {
+		var r recordstore.Row
+		if r, err = rowOf(name, v); err != nil {
+			return false
+		}
+		out = append(out, r)
+		return true
+	})
+	if err != nil || len(out) == 0 || kind != account.KindUser && kind != account.KindFolder {
+		return out, err
+	}
+	at, step := 0, 1 // the next row that has not been passed
+	if p.Desc {
+		at, step = len(out)-1, -1
+	}
+	prefix := key(string(kind), "")
+	t.bucket(countersBucket).scan(key(string(kind), out[at].Name), false, func(k, v []byte) bool {
+		name, ok := bytes.CutPrefix(k, prefix)
+		for ok && at >= 0 && at < len(out) && out[at].Name < string(name) {
+			at += step
+		}
+		if !ok || at < 0 || at == len(out) {
+			return false
+		}
+		if out[at].Name == string(name) {
+			var c counted
+			if err = json.Unmarshal(v, &c); err != nil {
+				return false
+			}
+			out[at].Counters = c.Counters
+		}
+		return true
+	})
+	return out, err
+}
+
+// scanPage gives a page's records until f has enough.
+func (t *tx) scanPage(kind account.Kind, p account.Page, f func(name string, v []byte) bool) {
+	skip, left := p.Offset, p.Limit
+	t.scan(kind, p, func(name string, v []byte) bool {
 		if skip > 0 {
 			skip--
 			return true
 		}
+		left--
+		return f(name, v) && left > 0
+	})
+}
+
+// Names implements recordstore.Tx.
+func (t *tx) Names(kind account.Kind, p account.Page) (out []string, err error) {
+	t.scanPage(kind, p, func(name string, _ []byte) bool {
 		out = append(out, name)
-		return len(out) < p.Limit
+		return true
 	})
 	return out, nil
 }
@@ -110,23 +194,23 @@ func (t *tx) Names(kind account.Kind, p account.Page) (out []string, err error) 
 // Count implements recordstore.Tx.
 func (t *tx) Count(kind account.Kind, p account.Page) (n int, err error) {
 	p.After, p.Desc = "", false
-	t.names(kind, p, func(string) bool {
+	t.scan(kind, p, func(string, []byte) bool {
 		n++
 		return true
 	})
 	return n, nil
 }
 
-// names gives the names of a list, in its order, until f has enough.
-func (t *tx) names(kind account.Kind, p account.Page, f func(name string) bool) {
-	take := func(name string) (more bool) {
+// scan gives the names of a list, in its order, until f has enough, with their records unless the page is one of p.Of.
+func (t *tx) scan(kind account.Kind, p account.Page, f func(name string, v []byte) bool) {
+	take := func(name string, v []byte) (more bool) {
 		switch {
 		case p.After != "" && name == p.After:
 			return true
 		case p.Prefix != "" && !strings.HasPrefix(name, p.Prefix):
 			return p.Desc == (name > p.Prefix) // those before the first, or none any more
 		}
-		return f(name)
+		return f(name, v)
 	}
 	if p.Of.Kind != "" {
 		var all []string
@@ -140,7 +224,7 @@ func (t *tx) names(kind account.Kind, p account.Page, f func(name string) bool) 
 			slices.Reverse(all)
 		}
 		for _, n := range all {
-			if !take(n) {
+			if !take(n, nil) {
 				return
 			}
 		}
@@ -155,7 +239,7 @@ func (t *tx) names(kind account.Kind, p account.Page, f func(name string) bool) 
 	case !p.Desc && p.Prefix > p.After:
 		from = []byte(p.Prefix)
 	}
-	t.bucket(kindBucket(kind)).scan(from, p.Desc, func(k, _ []byte) bool { return take(string(k)) })
+	t.bucket(kindBucket(kind)).scan(from, p.Desc, func(k, v []byte) bool { return take(string(k), v) })
 }
 
 // SetRefs implements recordstore.Tx.
@@ -178,6 +262,21 @@ func (t *tx) SetRefs(kind account.Kind, name string, to []account.Ref) error {
 func (t *tx) Referrers(kind account.Kind, name string) (out []account.Ref, err error) {
 	for _, r := range t.below(backRefsBucket, string(kind), name) {
 		out = append(out, account.Ref{Kind: account.Kind(r[0]), Name: r[1]})
+	}
+	return out, nil
+}
+
+// ReferrersOf implements recordstore.Tx.
+func (t *tx) ReferrersOf(kind account.Kind, names []string) (map[string][]account.Ref, error) {
+	out := map[string][]account.Ref{}
+	for _, n := range names {
+		refs, err := t.Referrers(kind, n)
+		if err != nil {
+			return nil, err
+		}
+		if refs != nil {
+			out[n] = refs
+		}
 	}
 	return out, nil
 }

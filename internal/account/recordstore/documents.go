@@ -1,9 +1,11 @@
 package recordstore
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 
 	"github.com/gantryhq/gantry/internal/account"
 )
@@ -14,16 +16,47 @@ func (s *Store) Record(ctx context.Context, kind account.Kind, key string) ([]by
 }
 
 func (t *tx) record(kind account.Kind, key string) ([]byte, error) {
-	r, ok, err := t.Get(kind, key)
-	if err == nil && !ok {
-		err = notFound(kind, key)
+	r, err := t.row(kind, key)
+	if err != nil {
+		return nil, err
 	}
-	return r.Doc, err
+	return r.document(kind)
+}
+
+// document is a row's document with the row's number, where the kind has one: what is stored says 0.
+func (r *Row) document(kind account.Kind) ([]byte, error) {
+	if !account.Numbered(kind) {
+		return r.Doc, nil
+	}
+	number := strconv.AppendInt([]byte(`{"id":`), r.ID, 10)
+	if rest, ok := bytes.CutPrefix(r.Doc, []byte(`{"id":0,`)); ok {
+		return append(append(number, ','), rest...), nil
+	}
+	var members map[string]json.RawMessage // it has members that the type does not know, so that they are in another order
+	if err := r.decode(kind, &members); err != nil {
+		return nil, err
+	}
+	members["id"] = number[len(`{"id":`):]
+	return json.Marshal(members)
+}
+
+// documents are the documents of rows.
+func documents(kind account.Kind) maker[[]byte] {
+	return func(_ *tx, rows []Row) ([][]byte, error) {
+		out := make([][]byte, len(rows))
+		for i := range rows {
+			var err error
+			if out[i], err = rows[i].document(kind); err != nil {
+				return nil, err
+			}
+		}
+		return out, nil
+	}
 }
 
 // ListRecords implements account.Records.
 func (s *Store) ListRecords(ctx context.Context, kind account.Kind, p account.Page) ([][]byte, error) {
-	return page(ctx, s, kind, p, func(t *tx, name string) ([]byte, error) { return t.record(kind, name) })
+	return one(ctx, s, func(t *tx) ([][]byte, error) { return documents(kind).list(t, kind, p) })
 }
 
 // AddRecord implements account.Records.

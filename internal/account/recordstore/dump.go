@@ -223,17 +223,17 @@ func (s *Store) Dump(ctx context.Context, scopes ...string) (*account.Dump, erro
 	want := func(scope string) bool { return len(scopes) == 0 || slices.Contains(scopes, scope) }
 	err := s.read(ctx, func(t *tx) (err error) {
 		if want("users") {
-			if d.Users, err = all(t, account.KindUser, (*tx).user, func(u account.User) string { return u.Username }); err != nil {
+			if d.Users, err = maker[account.User]((*tx).users).all(t, account.KindUser); err != nil {
 				return err
 			}
 		}
 		if want("groups") {
-			if d.Groups, err = all(t, account.KindGroup, (*tx).group, func(g account.Group) string { return g.Name }); err != nil {
+			if d.Groups, err = maker[account.Group]((*tx).groups).all(t, account.KindGroup); err != nil {
 				return err
 			}
 		}
 		if want("folders") {
-			if d.Folders, err = all(t, account.KindFolder, (*tx).wholeFolder, func(f account.Folder) string { return f.Name }); err != nil {
+			if d.Folders, err = maker[account.Folder]((*tx).folders).all(t, account.KindFolder); err != nil {
 				return err
 			}
 		}
@@ -241,11 +241,15 @@ func (s *Store) Dump(ctx context.Context, scopes ...string) (*account.Dump, erro
 			if !want(scopeOf(o.Kind)) {
 				continue
 			}
-			get := func(t *tx, n string) (json.RawMessage, error) { return t.record(o.Kind, n) }
-			key := func(doc json.RawMessage) string { k, _ := account.RecordKey(o.Kind, doc); return k }
-			if *o.List, err = all(t, o.Kind, get, key); err != nil {
+			docs, err := documents(o.Kind).all(t, o.Kind)
+			if err != nil {
 				return err
 			}
+			list := make([]json.RawMessage, len(docs))
+			for i := range docs {
+				list[i] = docs[i]
+			}
+			*o.List = list
 		}
 		if want("configs") {
 			doc, err := t.record(account.KindConfig, "configs")

@@ -10,6 +10,7 @@ import (
 
 // Row is a record as an engine keeps it.
 type Row struct {
+	Name    string
 	ID      int64  // never used twice within a kind
 	Version int64  // grows with every Put and Touch
 	Doc     []byte // JSON
@@ -29,15 +30,20 @@ type Counters struct {
 // Tx is one transaction. It is used by one goroutine and not after its end.
 type Tx interface {
 	Get(kind account.Kind, name string) (row Row, ok bool, err error)
+	// GetAll is Get of those names that there are.
+	GetAll(kind account.Kind, names []string) (map[string]Row, error)
 	// Put writes the document of a new or a known record; the counters stay.
 	Put(kind account.Kind, name string, doc []byte) error
 	Touch(kind account.Kind, name string) error
 	Delete(kind account.Kind, name string) (ok bool, err error) // with its counters and what it refers to
-	Names(kind account.Kind, p account.Page) ([]string, error)  // in order; p.Limit is never 0
+	Rows(kind account.Kind, p account.Page) ([]Row, error)      // in order; p.Limit is never 0
+	Names(kind account.Kind, p account.Page) ([]string, error)  // those of Rows
 	Count(kind account.Kind, p account.Page) (int, error)       // of p.Of and p.Prefix
 
 	SetRefs(kind account.Kind, name string, to []account.Ref) error
 	Referrers(kind account.Kind, name string) ([]account.Ref, error) // sorted; At is empty
+	// ReferrersOf is Referrers of each of names that has any.
+	ReferrersOf(kind account.Kind, names []string) (map[string][]account.Ref, error)
 
 	Add(d account.Delta, now int64) error // of a record that may be gone; nothing falls below zero
 	SetUsage(key account.CounterKey, c Counters) (ok bool, err error)

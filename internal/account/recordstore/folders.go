@@ -2,6 +2,7 @@ package recordstore
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/gantryhq/gantry/internal/account"
@@ -9,41 +10,71 @@ import (
 
 // Folder implements account.Folders.
 func (s *Store) Folder(ctx context.Context, name string) (account.Folder, error) {
-	return one(ctx, s, func(t *tx) (account.Folder, error) { return t.wholeFolder(s.cfg.Rules.Name(name)) })
+	return one(ctx, s, func(t *tx) (account.Folder, error) {
+		return maker[account.Folder]((*tx).folders).read(t, account.KindFolder, s.cfg.Rules.Name(name))
+	})
 }
 
-func (t *tx) wholeFolder(name string) (account.Folder, error) { return t.folder(name, true) }
-
-func (t *tx) folder(name string, members bool) (account.Folder, error) {
-	var f account.Folder
-	r, err := t.decode(account.KindFolder, name, &f)
-	if err != nil {
-		return f, err
+// folder makes a folder of its row, without those who use it.
+func (r *Row) folder(f *account.Folder) error {
+	if err := r.decode(account.KindFolder, f); err != nil {
+		return err
 	}
 	f.ID, f.Version, f.UsedQuotaSize, f.UsedQuotaFiles, f.LastQuotaUpdate = r.ID, r.Version, r.Bytes, r.Files, r.QuotaUpdate
-	if members {
-		if f.Users, err = t.referrers(account.KindFolder, name, account.KindUser); err == nil {
-			f.Groups, err = t.referrers(account.KindFolder, name, account.KindGroup)
+	return nil
+}
+
+// folders makes folders of their rows, with those who use them.
+func (t *tx) folders(rows []Row) ([]account.Folder, error) {
+	refs, err := t.referrersOf(account.KindFolder, rows)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]account.Folder, len(rows))
+	for i := range rows {
+		f := &out[i]
+		if err := rows[i].folder(f); err != nil {
+			return nil, err
+		}
+		f.Users, f.Groups = namesOf(refs[rows[i].Name], account.KindUser), namesOf(refs[rows[i].Name], account.KindGroup)
+	}
+	return out, nil
+}
+
+// referrersOf lists those who name the records of rows.
+func (t *tx) referrersOf(kind account.Kind, rows []Row) (map[string][]account.Ref, error) {
+	names := make([]string, len(rows))
+	for i := range rows {
+		names[i] = rows[i].Name
+	}
+	refs, err := t.ReferrersOf(kind, names)
+	if err != nil {
+		err = fmt.Errorf("read who refers to a %s: %w", kind, err)
+	}
+	return refs, err
+}
+
+// namesOf are the names of those of one kind.
+func namesOf(refs []account.Ref, kind account.Kind) (out []string) {
+	for _, r := range refs {
+		if r.Kind == kind {
+			out = append(out, r.Name)
 		}
 	}
-	return f, err
+	return out
 }
 
 // referrers lists those of one kind who name a record.
 func (t *tx) referrers(to account.Kind, name string, from account.Kind) ([]string, error) {
 	refs, err := t.Referrers(to, name)
-	var out []string
-	for _, r := range refs {
-		if r.Kind == from {
-			out = append(out, r.Name)
-		}
-	}
-	return out, err
+	return namesOf(refs, from), err
 }
 
 // ListFolders implements account.Folders.
 func (s *Store) ListFolders(ctx context.Context, p account.Page) ([]account.Folder, error) {
-	return page(ctx, s, account.KindFolder, p, (*tx).wholeFolder)
+	return one(ctx, s, func(t *tx) ([]account.Folder, error) {
+		return maker[account.Folder]((*tx).folders).list(t, account.KindFolder, p)
+	})
 }
 
 // AddFolder implements account.Folders.
@@ -66,8 +97,11 @@ func (s *Store) saveFolder(ctx context.Context, f *account.Folder, add bool) err
 func (t *tx) putFolder(f *account.Folder, add bool) error {
 	var old account.Folder
 	if !add {
-		var err error
-		if old, err = t.folder(f.Name, false); err != nil {
+		r, err := t.row(account.KindFolder, f.Name)
+		if err == nil {
+			err = r.folder(&old)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -13,24 +13,34 @@ func (s *Store) Group(ctx context.Context, name string) (account.Group, error) {
 }
 
 func (t *tx) group(name string) (account.Group, error) {
-	var g account.Group
-	r, err := t.decode(account.KindGroup, name, &g)
+	return maker[account.Group]((*tx).groups).read(t, account.KindGroup, name)
+}
+
+// groups makes groups of their rows.
+func (t *tx) groups(rows []Row) ([]account.Group, error) {
+	refs, err := t.referrersOf(account.KindGroup, rows)
 	if err != nil {
-		return g, err
+		return nil, err
 	}
-	g.ID, g.Version = r.ID, r.Version
-	if g.Users, err = t.referrers(account.KindGroup, name, account.KindUser); err != nil {
-		return g, err
+	out := make([]account.Group, len(rows))
+	maps := make([][]account.VirtualFolder, len(rows))
+	for i := range rows {
+		g, r := &out[i], &rows[i]
+		if err := r.decode(account.KindGroup, g); err != nil {
+			return nil, err
+		}
+		g.ID, g.Version = r.ID, r.Version
+		g.Users, g.Admins = namesOf(refs[r.Name], account.KindUser), namesOf(refs[r.Name], account.KindAdmin)
+		maps[i] = g.VirtualFolders
 	}
-	if g.Admins, err = t.referrers(account.KindGroup, name, account.KindAdmin); err != nil {
-		return g, err
-	}
-	return g, t.fillFolders(g.VirtualFolders)
+	return out, t.fillFolders(maps...)
 }
 
 // ListGroups implements account.Groups.
 func (s *Store) ListGroups(ctx context.Context, p account.Page) ([]account.Group, error) {
-	return page(ctx, s, account.KindGroup, p, (*tx).group)
+	return one(ctx, s, func(t *tx) ([]account.Group, error) {
+		return maker[account.Group]((*tx).groups).list(t, account.KindGroup, p)
+	})
 }
 
 // AddGroup implements account.Groups.

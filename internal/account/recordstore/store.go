@@ -3,7 +3,6 @@ package recordstore
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -89,8 +88,8 @@ func notFound(kind account.Kind, name string) error {
 	return fmt.Errorf("%s %q: %w", kind, name, account.ErrNotFound)
 }
 
-// decode reads a record's row into v.
-func (t *tx) decode(kind account.Kind, name string, v any) (Row, error) {
+// row reads a record's row.
+func (t *tx) row(kind account.Kind, name string) (Row, error) {
 	r, ok, err := t.Get(kind, name)
 	switch {
 	case err != nil:
@@ -98,10 +97,23 @@ func (t *tx) decode(kind account.Kind, name string, v any) (Row, error) {
 	case !ok:
 		return r, notFound(kind, name)
 	}
-	if err := json.Unmarshal(r.Doc, v); err != nil {
-		return r, fmt.Errorf("%s %q is damaged: %w", kind, name, err)
-	}
 	return r, nil
+}
+
+// decode reads a record's row into v.
+func (t *tx) decode(kind account.Kind, name string, v any) (Row, error) {
+	r, err := t.row(kind, name)
+	if err == nil {
+		err = r.decode(kind, v)
+	}
+	return r, err
+}
+
+func (r *Row) decode(kind account.Kind, v any) error {
+	if err := json.Unmarshal(r.Doc, v); err != nil {
+		return fmt.Errorf("%s %q is damaged: %w", kind, r.Name, err)
+	}
+	return nil
 }
 
 func (t *tx) exists(kind account.Kind, name string) (bool, error) {
@@ -239,45 +251,49 @@ func limited(p account.Page) account.Page {
 	return p
 }
 
-// list reads a page of records one by one.
-func list[T any](t *tx, kind account.Kind, p account.Page, get func(t *tx, name string) (T, error)) ([]T, error) {
-	names, err := t.Names(kind, limited(p))
+// maker makes records of rows, in their order. It reads what else they need for all of them at once.
+type maker[T any] func(t *tx, rows []Row) ([]T, error)
+
+// read makes one record.
+func (m maker[T]) read(t *tx, kind account.Kind, name string) (out T, err error) {
+	r, err := t.row(kind, name)
+	if err != nil {
+		return out, err
+	}
+	list, err := m(t, []Row{r})
+	if err != nil {
+		return out, err
+	}
+	return list[0], nil
+}
+
+// list makes a page of records.
+func (m maker[T]) list(t *tx, kind account.Kind, p account.Page) ([]T, error) {
+	rows, err := t.Rows(kind, limited(p))
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", kind, err)
 	}
-	out := make([]T, 0, len(names))
-	for _, n := range names {
-		v, err := get(t, n)
-		if errors.Is(err, account.ErrNotFound) { // gone since
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, v)
-	}
-	return out, nil
+	return m(t, rows)
 }
 
-// page is list in a transaction of its own.
-func page[T any](ctx context.Context, s *Store, kind account.Kind, p account.Page, get func(t *tx, name string) (T, error)) ([]T, error) {
-	return one(ctx, s, func(t *tx) ([]T, error) { return list(t, kind, p, get) })
-}
-
-// all reads every record of a kind.
-func all[T any](t *tx, kind account.Kind, get func(t *tx, name string) (T, error), key func(T) string) ([]T, error) {
+// all makes every record of a kind.
+func (m maker[T]) all(t *tx, kind account.Kind) ([]T, error) {
 	out := []T{}
-	p := account.Page{Limit: 10_000}
+	p := account.Page{Limit: 1000}
 	for {
-		part, err := list(t, kind, p, get)
+		rows, err := t.Rows(kind, p)
+		if err != nil {
+			return nil, fmt.Errorf("list %s: %w", kind, err)
+		}
+		part, err := m(t, rows)
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, part...)
-		if len(part) < p.Limit {
+		if len(rows) < p.Limit {
 			return out, nil
 		}
-		p.After = key(part[len(part)-1])
+		p.After = rows[len(rows)-1].Name
 	}
 }
 

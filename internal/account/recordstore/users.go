@@ -3,6 +3,7 @@ package recordstore
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/gantryhq/gantry/internal/account"
 )
@@ -13,25 +14,53 @@ func (s *Store) User(ctx context.Context, name string) (account.User, error) {
 }
 
 func (t *tx) user(name string) (account.User, error) {
-	var u account.User
-	r, err := t.decode(account.KindUser, name, &u)
-	if err != nil {
-		return u, err
+	return maker[account.User]((*tx).users).read(t, account.KindUser, name)
+}
+
+// users makes users of their rows.
+func (t *tx) users(rows []Row) ([]account.User, error) {
+	out := make([]account.User, len(rows))
+	maps := make([][]account.VirtualFolder, len(rows))
+	for i := range rows {
+		u, r := &out[i], &rows[i]
+		if err := r.decode(account.KindUser, u); err != nil {
+			return nil, err
+		}
+		u.ID, u.Version, u.UsedQuotaSize, u.UsedQuotaFiles, u.LastQuotaUpdate = r.ID, r.Version, r.Bytes, r.Files, r.QuotaUpdate
+		u.UsedUploadDataTransfer, u.UsedDownloadDataTransfer, u.LastLogin = r.Uploaded, r.Downloaded, r.LastLogin
+		u.FirstDownload, u.FirstUpload = r.FirstFetch, r.FirstUpload
+		maps[i] = u.VirtualFolders
 	}
-	u.ID, u.Version, u.UsedQuotaSize, u.UsedQuotaFiles, u.LastQuotaUpdate = r.ID, r.Version, r.Bytes, r.Files, r.QuotaUpdate
-	u.UsedUploadDataTransfer, u.UsedDownloadDataTransfer, u.LastLogin = r.Uploaded, r.Downloaded, r.LastLogin
-	u.FirstDownload, u.FirstUpload = r.FirstFetch, r.FirstUpload
-	return u, t.fillFolders(u.VirtualFolders)
+	return out, t.fillFolders(maps...)
 }
 
 // fillFolders reads the definitions behind mappings.
-func (t *tx) fillFolders(maps []account.VirtualFolder) error {
-	for i := range maps {
-		f, err := t.folder(maps[i].Name, false)
-		if err != nil {
-			return err
+func (t *tx) fillFolders(lists ...[]account.VirtualFolder) error {
+	var names []string
+	for _, maps := range lists {
+		for i := range maps {
+			names = append(names, maps[i].Name)
 		}
-		maps[i].Folder = f
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	slices.Sort(names)
+	rows, err := t.GetAll(account.KindFolder, slices.Compact(names))
+	if err != nil {
+		return fmt.Errorf("read folders: %w", err)
+	}
+	for _, maps := range lists {
+		for i := range maps {
+			r, ok := rows[maps[i].Name]
+			if !ok {
+				return notFound(account.KindFolder, maps[i].Name)
+			}
+			maps[i].Folder = account.Folder{} // each has its own: what it holds may be changed
+			if err := r.folder(&maps[i].Folder); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -50,7 +79,9 @@ func bare(maps []account.VirtualFolder) ([]account.VirtualFolder, []account.Ref)
 
 // ListUsers implements account.Users.
 func (s *Store) ListUsers(ctx context.Context, p account.Page) ([]account.User, error) {
-	return page(ctx, s, account.KindUser, p, (*tx).user)
+	return one(ctx, s, func(t *tx) ([]account.User, error) {
+		return maker[account.User]((*tx).users).list(t, account.KindUser, p)
+	})
 }
 
 // AddUser implements account.Users.

@@ -21,7 +21,8 @@ import (
 //   - "{word}" is the same of at most 64 bytes; "{text}" is a document of any size; "{int}" has 64 bits,
 //   - "{serial}" is the type of a primary key that the database counts up,
 //   - "{flat}" stands at the end of CREATE TABLE, "{rows}" of one with a {serial},
-//   - "{index}" begins the statement that makes an index: "{index} {}gantry_x_y ON {}gantry_x (y)".
+//   - "{index}" begins the statement that makes an index: "{index} {}gantry_x_y ON {}gantry_x (y)", "{unindex}" the one
+//     that drops it: "{unindex} {}gantry_x_y ON {}gantry_x".
 //
 // Every statement of a step must be harmless when it is run again: MySQL commits each of them by itself, so a step
 // that was cut is run from its beginning. There, what is made twice or dropped twice is passed over.
@@ -95,6 +96,14 @@ func (d *dialect) ignore(column string) string {
 		return " ON DUPLICATE KEY UPDATE " + column + " = " + column
 	}
 	return " ON CONFLICT DO NOTHING"
+}
+
+// unindex is the statement that drops an index of a table.
+func (d *dialect) unindex(name, table string) string {
+	if d.ownLocks {
+		return "DROP INDEX " + name + " ON " + table
+	}
+	return "DROP INDEX IF EXISTS " + name
 }
 
 // query puts the prefix, the dialect's words and its parameters into a statement.

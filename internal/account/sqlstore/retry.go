@@ -2,12 +2,19 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
+	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
+	"strings"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/gantryhq/gantry/internal/account"
 )
 
 // The bounds of trying a transaction again that others got in the way of.
@@ -43,9 +50,35 @@ func conflict(err error) bool {
 		return e.Code == "40001" || e.Code == "40P01" // serialization failure, deadlock
 	}
 	if e, ok := errors.AsType[*mysql.MySQLError](err); ok {
-		return e.Number == 1213 || e.Number == 1205 // deadlock, lock wait timeout
+		return e.Number == 1213 || e.Number == 1205 || e.Number == 1615 // deadlock, lock wait timeout, a statement must be prepared anew
 	}
 	return false
+}
+
+// told marks an error of a database that is gone with account.ErrUnavailable.
+func told(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil || !gone(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", account.ErrUnavailable, err)
+}
+
+// gone reports whether a server does not answer, is starting or stopping, or takes no more connections.
+func gone(err error) bool {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return strings.HasPrefix(e.Code, "08") || strings.HasPrefix(e.Code, "57P0") || e.Code == "53300"
+	}
+	if e, ok := errors.AsType[*mysql.MySQLError](err); ok {
+		return e.Number == 1040 || e.Number == 1053 // too many connections, shutdown
+	}
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[net.Error](err); ok {
+		return true
+	}
+	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		pgconn.SafeToRetry(err) // nothing was sent: the connection was closed before
 }
 
 // doneBefore reports whether MySQL refused a statement of a schema step because it was run before: the table, column

@@ -71,6 +71,14 @@ CREATE TABLE IF NOT EXISTS {}gantry_places (kind {word} NOT NULL, place {name} N
 DELETE FROM {}gantry_items WHERE kind = 'placed';
 DROP TABLE IF EXISTS {}gantry_places;
 `})
+	// Counts read these in the place of all documents.
+	list = append(list, step{up: `
+{index} {}gantry_users_id ON {}gantry_users (id);
+{index} {}gantry_records_id ON {}gantry_records (kind, id);
+`, down: `
+{unindex} {}gantry_users_id ON {}gantry_users;
+{unindex} {}gantry_records_id ON {}gantry_records;
+`})
 	if d.server {
 		list[0], list[1] = step{up: serverBase}, step{}
 	}
@@ -278,6 +286,10 @@ func (t *tx) step(script string, version int) error {
 	for _, statement := range strings.Split(script, ";\n") {
 		if strings.TrimSpace(statement) == "" {
 			continue
+		}
+		if rest, ok := strings.CutPrefix(strings.TrimSpace(statement), "{unindex} "); ok {
+			name, table, _ := strings.Cut(rest, " ON ")
+			statement = t.e.d.unindex(name, table)
 		}
 		statement = strings.ReplaceAll(statement, "{ignore}", t.e.d.ignore("name"))
 		if _, err := t.exec(statement); err != nil && !doneBefore(err) {

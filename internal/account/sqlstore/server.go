@@ -195,7 +195,7 @@ func (s *Server) openMySQL() (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return sql.OpenDB(connector), nil
+	return sql.OpenDB(preparing{connector}), nil
 }
 
 // mysqlTLS is the settings as Go's; nil is plain.

@@ -185,7 +185,7 @@ func (e *engine) checkOwner(ctx context.Context, path string) error {
 // Ping implements recordstore.Engine.
 func (e *engine) Ping(ctx context.Context) error {
 	var one int
-	return e.r.QueryRowContext(ctx, "SELECT 1").Scan(&one)
+	return told(ctx, e.r.QueryRowContext(ctx, "SELECT 1").Scan(&one))
 }
 
 // Close implements recordstore.Engine.
@@ -217,7 +217,7 @@ func (e *engine) Read(ctx context.Context, f func(recordstore.Tx) error) error {
 }
 
 func (e *engine) read(ctx context.Context, f func(*tx) error) error {
-	return again(ctx, func() error {
+	return told(ctx, again(ctx, func() error {
 		e.asked.Add(1)
 		opts := &sql.TxOptions{ReadOnly: true}
 		if e.d.loose {
@@ -229,7 +229,7 @@ func (e *engine) read(ctx context.Context, f func(*tx) error) error {
 		}
 		defer t.Rollback()
 		return f(&tx{ctx: ctx, queryer: t, e: e})
-	})
+	}))
 }
 
 // Write implements recordstore.Engine: one writer of records at a time, on all nodes.
@@ -251,7 +251,7 @@ func (e *engine) WriteRows(ctx context.Context, f func(recordstore.Tx) error) er
 }
 
 func (e *engine) write(ctx context.Context, f func(*tx) error) error {
-	return again(ctx, func() error {
+	return told(ctx, again(ctx, func() error {
 		e.asked.Add(1)
 		var opts *sql.TxOptions
 		if e.d.loose {
@@ -274,7 +274,7 @@ func (e *engine) write(ctx context.Context, f func(*tx) error) error {
 			return fmt.Errorf("sqlstore: commit: %w", err)
 		}
 		return nil
-	})
+	}))
 }
 
 // q gives a statement in the database's dialect.

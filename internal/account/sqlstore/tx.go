@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
+	"strings"
 
 	"github.com/gantryhq/gantry/internal/account"
 	"github.com/gantryhq/gantry/internal/account/recordstore"
@@ -72,26 +74,73 @@ func table(k account.Kind) string {
 	return ""
 }
 
-// Get implements recordstore.Tx.
-func (t *tx) Get(kind account.Kind, name string) (r recordstore.Row, ok bool, err error) {
-	var doc string
+// columns are what is read of a record, in the order of scanRow.
+func columns(kind account.Kind) string {
 	switch kind {
 	case account.KindUser:
-		err = t.row(`SELECT id, version, doc, used_files, used_bytes, quota_update, uploaded, downloaded, last_login, first_upload, first_download FROM {}gantry_users WHERE name = ?`, name).
-			Scan(&r.ID, &r.Version, &doc, &r.Files, &r.Bytes, &r.QuotaUpdate, &r.Uploaded, &r.Downloaded, &r.LastLogin, &r.FirstUpload, &r.FirstFetch)
+		return `name, id, version, doc, used_files, used_bytes, quota_update, uploaded, downloaded, last_login, first_upload, first_download`
 	case account.KindFolder:
-		err = t.row(`SELECT id, version, doc, used_files, used_bytes, quota_update FROM {}gantry_folders WHERE name = ?`, name).
-			Scan(&r.ID, &r.Version, &doc, &r.Files, &r.Bytes, &r.QuotaUpdate)
+		return `name, id, version, doc, used_files, used_bytes, quota_update`
 	case account.KindGroup:
-		err = t.row(`SELECT id, version, doc FROM {}gantry_groups WHERE name = ?`, name).Scan(&r.ID, &r.Version, &doc)
-	default:
-		err = t.row(`SELECT id, doc FROM {}gantry_records WHERE kind = ? AND name = ?`, string(kind), name).Scan(&r.ID, &doc)
+		return `name, id, version, doc`
 	}
+	return `name, id, 0, doc`
+}
+
+func scanRow(kind account.Kind, scan func(...any) error) (r recordstore.Row, err error) {
+	into := []any{&r.Name, &r.ID, &r.Version, &r.Doc, &r.Files, &r.Bytes, &r.QuotaUpdate, &r.Uploaded, &r.Downloaded, &r.LastLogin, &r.FirstUpload, &r.FirstFetch}
+	switch kind {
+	case account.KindUser:
+	case account.KindFolder:
+		into = into[:7]
+	default:
+		into = into[:4]
+	}
+	err = scan(into...)
+	return r, err
+}
+
+// Get implements recordstore.Tx.
+func (t *tx) Get(kind account.Kind, name string) (recordstore.Row, bool, error) {
+	from, args := listed(kind, account.Page{})
+	r, err := scanRow(kind, t.row(`SELECT `+columns(kind)+` FROM `+from+` AND name = ?`, append(args, name)...).Scan)
 	if errors.Is(err, sql.ErrNoRows) {
 		return r, false, nil
 	}
-	r.Doc = []byte(doc)
 	return r, err == nil, err
+}
+
+// atOnce calls f for parts of names, each with a list of parameters for it. There are few lengths of the list, so that
+// there are few statements: the last name stands there more than once.
+func atOnce(names []string, f func(list string, args []any) error) error {
+	for part := range slices.Chunk(names, 64) {
+		n := 64
+		for n/4 >= len(part) {
+			n /= 4
+		}
+		args := make([]any, n)
+		for i := range args {
+			args[i] = part[min(i, len(part)-1)]
+		}
+		if err := f(`(?`+strings.Repeat(`, ?`, n-1)+`)`, args); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// GetAll implements recordstore.Tx.
+func (t *tx) GetAll(kind account.Kind, names []string) (map[string]recordstore.Row, error) {
+	out := make(map[string]recordstore.Row, len(names))
+	from, args := listed(kind, account.Page{})
+	err := atOnce(names, func(list string, in []any) error {
+		return t.each(func(rows *sql.Rows) error {
+			r, err := scanRow(kind, rows.Scan)
+			out[r.Name] = r
+			return err
+		}, `SELECT `+columns(kind)+` FROM `+from+` AND name IN `+list, append(slices.Clip(args), in...)...)
+	})
+	return out, err
 }
 
 // Put implements recordstore.Tx. A new row's id is the number of the change that adds it.
@@ -127,9 +176,31 @@ func (t *tx) Delete(kind account.Kind, name string) (bool, error) {
 	return true, t.SetRefs(kind, name, nil)
 }
 
+// Rows implements recordstore.Tx.
+func (t *tx) Rows(kind account.Kind, p account.Page) (out []recordstore.Row, err error) {
+	from, args := paged(kind, p)
+	err = t.each(func(rows *sql.Rows) error {
+		r, err := scanRow(kind, rows.Scan)
+		out = append(out, r)
+		return err
+	}, `SELECT `+columns(kind)+` FROM `+from, args...)
+	return out, err
+}
+
 // Names implements recordstore.Tx.
-func (t *tx) Names(kind account.Kind, p account.Page) ([]string, error) {
-	from, args := listed(kind, p)
+func (t *tx) Names(kind account.Kind, p account.Page) (out []string, err error) {
+	from, args := paged(kind, p)
+	err = t.each(func(r *sql.Rows) error {
+		var n string
+		defer func() { out = append(out, n) }()
+		return r.Scan(&n)
+	}, `SELECT name FROM `+from, args...)
+	return out, err
+}
+
+// paged is the table, the conditions and the order of a page, and their arguments.
+func paged(kind account.Kind, p account.Page) (from string, args []any) {
+	from, args = listed(kind, p)
 	order := ` ORDER BY name LIMIT ? OFFSET ?`
 	if p.Desc {
 		order = ` ORDER BY name DESC LIMIT ? OFFSET ?`
@@ -140,14 +211,7 @@ func (t *tx) Names(kind account.Kind, p account.Page) ([]string, error) {
 	case p.After != "":
 		from, args = from+` AND name > ?`, append(args, p.After)
 	}
-	query := `SELECT name FROM ` + from + order
-	var out []string
-	err := t.each(func(r *sql.Rows) error {
-		var n string
-		defer func() { out = append(out, n) }()
-		return r.Scan(&n)
-	}, query, append(args, p.Limit, p.Offset)...)
-	return out, err
+	return from + order, append(args, p.Limit, p.Offset)
 }
 
 // Count implements recordstore.Tx.
@@ -195,6 +259,21 @@ func (t *tx) Referrers(kind account.Kind, name string) (out []account.Ref, err e
 		defer func() { out = append(out, x) }()
 		return r.Scan(&x.Kind, &x.Name)
 	}, `SELECT kind, name FROM {}gantry_refs WHERE to_kind = ? AND to_name = ? ORDER BY kind, name`, string(kind), name)
+	return out, err
+}
+
+// ReferrersOf implements recordstore.Tx.
+func (t *tx) ReferrersOf(kind account.Kind, names []string) (map[string][]account.Ref, error) {
+	out := map[string][]account.Ref{}
+	err := atOnce(names, func(list string, in []any) error {
+		return t.each(func(r *sql.Rows) error {
+			var to string
+			var x account.Ref
+			err := r.Scan(&to, &x.Kind, &x.Name)
+			out[to] = append(out[to], x)
+			return err
+		}, `SELECT to_name, kind, name FROM {}gantry_refs WHERE to_kind = ? AND to_name IN `+list+` ORDER BY to_name, kind, name`, append([]any{string(kind)}, in...)...)
+	})
 	return out, err
 }
 
