@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/gantryhq/gantry/engine"
 	"github.com/gantryhq/gantry/httpapi"
@@ -72,11 +73,18 @@ func (n *node) buildHTTP(hasher *auth.Hasher) error {
 		n.admin.Close()
 		return nil
 	})
-	api, err := rest.New(n.s.HTTPD, rest.Deps{
+	deps := rest.Deps{
 		Admin: n.admin, Sessions: n.sessions, Log: n.log.With("sender", "httpd"), PostConnect: n.hooks.httpConnect,
 		Version: func() any { return versionInfo() }, Status: n.servicesStatus,
-	})
+	}
+	if n.shared != nil {
+		deps.Shared = n.shared.Shared
+	}
+	api, err := rest.New(n.s.HTTPD, deps)
 	if err != nil {
+		return err
+	}
+	if err := n.shareTokens(api); err != nil {
 		return err
 	}
 	for _, d := range n.httpDoors {
@@ -84,6 +92,27 @@ func (n *node) buildHTTP(hasher *auth.Hasher) error {
 	}
 	n.http, err = httpapi.New(n.s.HTTPD, httpGate{n.guard}, api, n.log.With("sender", "httpd"))
 	return err
+}
+
+// shareTokens has tokens that end on another node end here, and those that end here there.
+func (n *node) shareTokens(api *rest.API) error {
+	if n.shared == nil {
+		return nil
+	}
+	ctx, stop := context.WithCancel(context.Background()) // ends with the node's stop
+	since, err := api.SyncTokens(ctx, 0)
+	if err != nil {
+		stop()
+		return fmt.Errorf("which tokens have ended: %w", err)
+	}
+	var done sync.WaitGroup
+	done.Go(func() { api.FollowTokens(ctx, since) })
+	n.later(func(context.Context) error {
+		stop()
+		done.Wait()
+		return nil
+	})
+	return nil
 }
 
 // httpGate is the guard for requests. post_connect_hook is asked at logins alone (hooks.md 6).

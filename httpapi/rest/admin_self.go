@@ -44,7 +44,7 @@ func adminPassword(q *Request) error {
 	if err := q.API.Deps.Admin.ChangePassword(q.Context(), q.Actor, c); err != nil {
 		return err
 	}
-	q.Revoke()
+	q.Revoke() // the tokens of the old password have ended anyway
 	return q.Message(fasthttp.StatusOK, "password updated")
 }
 
@@ -106,6 +106,9 @@ func adminTOTPSave(q *Request) error {
 		return err
 	}
 	c, err := admin.UnmarshalTOTP(doc)
+	if err == nil {
+		err = q.proveAgain(doc)
+	}
 	if err != nil {
 		return err
 	}
@@ -124,6 +127,13 @@ func adminRecoveryCodes(q *Request) error {
 }
 
 func newAdminRecoveryCodes(q *Request) error {
+	doc, err := q.ReadAll()
+	if err == nil {
+		err = q.proveAgain(doc)
+	}
+	if err != nil {
+		return err
+	}
 	codes, err := q.API.Deps.Admin.ReplaceRecoveryCodes(q.Context(), q.Actor)
 	if err != nil {
 		return err

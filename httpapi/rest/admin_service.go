@@ -10,6 +10,7 @@ func serviceRoutes() []Route {
 		{Method: get, Path: "/healthz", Root: true, Auth: Public, Run: healthz, ID: "healthz", Of: "service"},
 		{Method: get, Path: "/version", Auth: Admin, Perm: Any, Run: versionInfo, ID: "getVersion", Of: "service"},
 		{Method: get, Path: "/status", Auth: Admin, Perm: "view_status", Gate: true, Run: status, ID: "getStatus", Of: "service"},
+		{Method: get, Path: "/nodes", Auth: Admin, Perm: "view_status", Gate: true, Run: nodes, ID: "getNodes", Of: "service"},
 		{Method: get, Path: "/token", Auth: BasicAuth, Run: adminToken, ID: "getToken", Of: "tokens"},
 		{Method: get, Path: "/logout", Auth: AdminToken, Perm: Any, Run: logout, ID: "logout", Of: "tokens"},
 		{Method: post, Path: "/logout", Auth: AdminToken, Perm: Any, Run: logout, ID: "postLogout", Of: "tokens", Body: 256 << 10},
@@ -26,6 +27,14 @@ func healthz(q *Request) error {
 func versionInfo(q *Request) error { return q.JSON(fasthttp.StatusOK, q.API.Version()) }
 
 func status(q *Request) error { return q.JSON(fasthttp.StatusOK, q.API.Status(q.Context())) }
+
+func nodes(q *Request) error {
+	list, err := q.API.Deps.Admin.Nodes(q.Context(), q.Actor)
+	if err != nil {
+		return err
+	}
+	return WriteList(q, list, len(list))
+}
 
 // setupRequest makes the first administrator.
 type setupRequest struct {

@@ -40,6 +40,8 @@ func workRoutes() []Route {
 		{Method: post, Path: "/quotas/folders/{name}/scan", Auth: Admin, Gate: true, Perm: "quota_scans", Run: scanFolder, ID: "startFolderQuotaScan", Of: "quota"},
 		{Method: put, Path: "/quotas/folders/{name}/usage", Auth: Admin, Gate: true, Perm: "manage_folders", Run: folderUsage, ID: "updateFolderQuotaUsage", Of: "quota"},
 
+		{Method: post, Path: "/fs/check", Auth: Admin, Gate: true, Perm: "edit_users|manage_folders", Run: checkFilesystem, ID: "checkFilesystem", Of: "storages"},
+
 		{Method: get, Path: "/dumpdata", Auth: Admin, Gate: true, Perm: PermAny, Run: dumpData, ID: "dumpData", Of: "maintenance"},
 		{Method: post, Path: "/dumpdata", Auth: Admin, Gate: true, Perm: PermAny, Run: dumpData, ID: "postDumpData", Of: "maintenance"},
 		{Method: get, Path: "/loaddata", Auth: Admin, Gate: true, Perm: PermAny, Run: loadFile, ID: "loadDataFile", Of: "maintenance"},
@@ -350,6 +352,19 @@ func transferUsage(q *Request) error {
 		return err
 	}
 	return q.Message(fasthttp.StatusOK, "quota updated")
+}
+
+// checkFilesystem answers 200 also when the storage fails: what was asked for is the report.
+func checkFilesystem(q *Request) error {
+	var c admin.StorageCheck
+	if err := q.Decode(&c); err != nil {
+		return err
+	}
+	out, err := q.API.Deps.Admin.CheckStorage(q.Context(), q.Actor, c)
+	if err != nil {
+		return err
+	}
+	return q.JSON(fasthttp.StatusOK, out)
 }
 
 func dumpData(q *Request) error {

@@ -65,6 +65,8 @@ func statusOf(err error, files bool) (status int, text string) {
 		return fasthttp.StatusPreconditionFailed, err.Error()
 	case is(account.ErrNotFound):
 		return fasthttp.StatusNotFound, ""
+	case is(account.ErrUnavailable), session.DenialOf(err) == session.DeniedForNow:
+		return fasthttp.StatusServiceUnavailable, "the accounts cannot be read at the moment"
 	case is(session.ErrTooManySessions):
 		return fasthttp.StatusTooManyRequests, "too many open sessions"
 	case is(session.ErrClosed):
@@ -113,6 +115,9 @@ func (q *Request) fail(err error) {
 	e := envelope{Message: fasthttp.StatusMessage(status), Error: text}
 	if status == fasthttp.StatusNotFound { // ids are not echoed
 		e.Error = fasthttp.StatusMessage(status)
+	}
+	if status == fasthttp.StatusServiceUnavailable {
+		q.SetHeader("Retry-After", "5")
 	}
 	if status == fasthttp.StatusUnauthorized && q.Route.Auth == BasicAuth {
 		q.SetHeader("WWW-Authenticate", `Basic realm="Gantry"`)

@@ -57,8 +57,8 @@ func (a *API) guardAdmin(q *Request) error {
 			return refuse(fasthttp.StatusForbidden, "change your password or set up the second factor first")
 		}
 	}
-	if p := q.Route.Perm; p != Any && !q.Actor.May(p) {
-		return refuse(fasthttp.StatusForbidden, "permission denied: %s is needed", p)
+	if p := q.Route.Perm; p != Any && !slices.ContainsFunc(strings.Split(p, "|"), q.Actor.May) {
+		return refuse(fasthttp.StatusForbidden, "permission denied: %s is needed", strings.ReplaceAll(p, "|", " or "))
 	}
 	return nil
 }

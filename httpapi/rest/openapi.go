@@ -67,6 +67,8 @@ func ifMatch() param {
 
 const usageMode = "add adds to the counters, reset, which is the default, replaces them"
 
+const proveMore = "The body carries the account's password as current_password too, unless the token was given less than five minutes ago."
+
 func modes() param {
 	return param{name: "mode", kind: "string", what: usageMode, values: []any{"add", "reset"}}
 }
@@ -123,6 +125,7 @@ func crud(ops map[string]operation, list, add, read, change, patch, drop, noun s
 
 // operations documents every route by its ID.
 func operations() map[string]operation {
+	oldIP := param{name: "ip", kind: "string", what: "the host's address", required: true}
 	ops := map[string]operation{
 		"healthz":    {what: "Whether the server answers", kind: "text/plain"},
 		"openapi":    {what: "This document as a page", kind: "text/html"},
@@ -159,6 +162,23 @@ func operations() map[string]operation {
 		"startFolderQuotaScan":    {what: "Count what a folder holds", status: 202, also: []int{404, 409}},
 		"updateFolderQuotaUsage":  {what: "Set a folder's counters", query: []param{modes()}, in: usage{}, also: []int{404, 409}},
 
+		"getNodes": {what: "List the living nodes of a shared database", more: "The list is empty where the database is not shared.", out: []account.Node{}},
+
+		"oldChangeAdminPassword":  {what: "Change one's own password", more: "As PUT /admin/changepwd.", in: admin.PasswordChange{}},
+		"oldBanTime":              {what: "When a host's ban ends", query: []param{oldIP}, out: banTime{}},
+		"oldScore":                {what: "A host's score", query: []param{oldIP}, out: hostScore{}},
+		"oldUnban":                {what: "End a host's ban", in: hostIP{}, also: []int{404}},
+		"oldQuotaScans":           {what: "List scans of users under way", out: []userScan{}},
+		"oldStartQuotaScan":       {what: "Count what a user holds", more: "The body names the user.", in: oldUsage{}, status: 202, also: []int{404, 409}},
+		"oldQuotaUpdate":          {what: "Set a user's counters", query: []param{modes()}, in: oldUsage{}, also: []int{404, 409}},
+		"oldFolderQuotaScans":     {what: "List scans of folders under way", out: []folderScan{}},
+		"oldStartFolderQuotaScan": {what: "Count what a folder holds", more: "The body names the folder.", in: oldUsage{}, status: 202, also: []int{404, 409}},
+		"oldFolderQuotaUpdate":    {what: "Set a folder's counters", query: []param{modes()}, in: oldUsage{}, also: []int{404, 409}},
+
+		"checkFilesystem": {what: "Try a storage", more: "It is opened and listed; a small file is written, read back and removed. The steps end with the first that failed, and say why. " +
+			"Give a user, a folder, a filesystem as it is in them, or a user or folder and the filesystem that it is to have: secrets that are Redacted are then the stored ones.",
+			in: admin.StorageCheck{}, out: admin.CheckedStorage{}, also: []int{404}},
+
 		"getRetentionChecks":  {what: "List retention checks under way", out: []retentionCheck{}},
 		"startRetentionCheck": {what: "Remove a user's old files", in: []account.FolderRetention{}, status: 202, also: []int{404, 409}},
 
@@ -175,9 +195,9 @@ func operations() map[string]operation {
 		"getAdminTOTPConfigs":        {what: "List the kinds of one-time codes", out: []map[string]any{}},
 		"generateAdminTOTPSecret":    {what: "Make a secret for a second factor", more: "Nothing is stored.", in: map[string]any{}, out: admin.TOTPSecret{}},
 		"validateAdminTOTPSecret":    {what: "Check a code of such a secret", in: map[string]any{}},
-		"saveAdminTOTPConfig":        {what: "Switch one's own second factor on or off", in: account.AdminTOTPConfig{}, out: savedTOTP{}},
+		"saveAdminTOTPConfig":        {what: "Switch one's own second factor on or off", more: proveMore, in: account.AdminTOTPConfig{}, out: savedTOTP{}},
 		"getAdminRecoveryCodes":      {what: "List which recovery codes were used", more: "What is stored of a code is a digest, so that the code itself is never shown again.", out: []admin.ShownCode{}},
-		"generateAdminRecoveryCodes": {what: "Make new recovery codes", more: "They are shown this once and replace all others.", out: []string{}},
+		"generateAdminRecoveryCodes": {what: "Make new recovery codes", more: "They are shown this once and replace all others. " + proveMore, out: []string{}},
 
 		"addAPIKey": {what: "Add an API key", more: "The answer shows the key, this once.", in: account.APIKey{}, out: map[string]any{}, status: 201},
 	}
@@ -231,6 +251,10 @@ func userOperations() map[string]operation {
 		"createUserDir":       {what: "Make a directory", query: []param{needed(pathParam("the directory")), mkdirParents()}, status: 201},
 		"renameUserDir":       {what: "Move a directory", query: []param{needed(pathParam("the directory")), target()}, also: []int{404}},
 		"deleteUserDir":       {what: "Delete a directory with all in it", query: []param{needed(pathParam("the directory"))}, also: []int{404}},
+		"oldUserFolder":       {what: "List a directory", more: "As GET /user/dirs.", query: []param{dir}, out: []dirEntry{}, also: []int{404}},
+		"oldUserFile":         {what: "Download a file", more: "As GET /user/files.", query: []param{file}, kind: "application/octet-stream", also: []int{206, 304, 404, 412, 416}},
+		"oldPublicKeys":       {what: "List one's own public keys", out: []string{}},
+		"oldSetPublicKeys":    {what: "Replace one's own public keys", in: []string{}},
 		"downloadUserFile":    {what: "Download a file", query: []param{file}, kind: "application/octet-stream", also: []int{206, 304, 404, 412, 416}},
 		"createUserFiles":     {what: "Upload files", query: []param{dir, mkdirParents()}, in: multipart, status: 201, also: []int{413}},
 		"renameUserFile":      {what: "Move a file", query: []param{file, target()}, also: []int{404}},
@@ -246,8 +270,8 @@ func userOperations() map[string]operation {
 		"getUserTOTPConfigs":     {what: "List the kinds of one-time codes", out: []map[string]any{}},
 		"generateUserTOTPSecret": {what: "Make a secret for a second factor", more: "Nothing is stored.", in: map[string]any{}, out: admin.TOTPSecret{}},
 		"validateUserTOTPSecret": {what: "Check a code of such a secret", in: map[string]any{}},
-		"saveUserTOTPConfig":     {what: "Switch one's own second factor on or off", in: account.UserTOTPConfig{}, out: savedTOTP{}},
-		"getUserRecoveryCodes":   {what: "List which recovery codes were used", out: []admin.ShownCode{}}, "generateUserRecoveryCodes": {what: "Make new recovery codes", out: []string{}},
+		"saveUserTOTPConfig":     {what: "Switch one's own second factor on or off", more: proveMore, in: account.UserTOTPConfig{}, out: savedTOTP{}},
+		"getUserRecoveryCodes":   {what: "List which recovery codes were used", out: []admin.ShownCode{}}, "generateUserRecoveryCodes": {what: "Make new recovery codes", more: proveMore, out: []string{}},
 
 		"getUserShares": {what: "List one's own shares", query: pages(), out: []account.Share{}}, "addShare": {what: "Add a share", in: account.Share{}, status: 201},
 		"getUserShareByID": {what: "Read a share", out: account.Share{}, also: []int{404}}, "updateShare": {what: "Replace a share", header: []param{ifMatch()}, in: account.Share{}, also: []int{404, 412}},
@@ -325,7 +349,7 @@ func describe(r *Route, op operation, schemas *schemaSet) map[string]any {
 		out["security"] = []map[string][]string{{}, {"basic": {}}}
 	}
 	if r.Perm != "" && r.Perm != Any {
-		text = strings.TrimSpace(text + " Needs the permission " + r.Perm + ".")
+		text = strings.TrimSpace(text + " Needs the permission " + strings.ReplaceAll(r.Perm, "|", " or ") + ".")
 		out["x-permission"] = r.Perm
 	}
 	if r.Denied != "" {

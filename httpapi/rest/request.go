@@ -173,5 +173,9 @@ func WriteList[T any](q *Request, list []T, total int) error {
 		list = []T{}
 	}
 	q.SetHeader("X-Total-Count", itoa(total))
-	return q.JSON(fasthttp.StatusOK, list)
+	if err := q.JSON(fasthttp.StatusOK, list); err != nil {
+		return err
+	}
+	q.compress()
+	return nil
 }

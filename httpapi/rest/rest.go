@@ -48,6 +48,8 @@ type Deps struct {
 	Version func() any
 	Status  func(ctx context.Context) any
 	Now     func() time.Time // nil means time.Now
+	// Shared, which may be nil, is where tokens end for other nodes too.
+	Shared Shared
 }
 
 // API answers requests. Safe for concurrent use.
@@ -59,8 +61,9 @@ type API struct {
 	limits *router.Router
 	key    []byte // signs tokens
 
-	mu      sync.Mutex // guards revoked
+	mu      sync.Mutex // guards what follows
 	revoked map[string]time.Time
+	swept   time.Time // when revoked was last looked through
 }
 
 var _ httpapi.Handler = (*API)(nil)
@@ -195,26 +198,6 @@ func (a *API) Refuse(http *fasthttp.RequestCtx, status int, err error) {
 }
 
 const jsonType = "application/json; charset=utf-8"
-
-// revoke ends a token before its time.
-func (a *API) revoke(c *claims) {
-	now := a.Now()
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for id, end := range a.revoked {
-		if now.After(end) {
-			delete(a.revoked, id)
-		}
-	}
-	a.revoked[c.ID] = c.ExpiresAt.Add(time.Minute)
-}
-
-func (a *API) isRevoked(id string) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	_, ok := a.revoked[id]
-	return ok
-}
 
 // itoa is for headers.
 func itoa(n int) string { return strconv.Itoa(n) }

@@ -32,7 +32,7 @@ type Route struct {
 	Path   string // below Base, or in full if Root; {name} is a parameter
 	Root   bool
 	Auth   Auth
-	Perm   string // of administrators: a permission, "*", or Any
+	Perm   string // of administrators: a permission, or one of several divided by "|"; "*", or Any
 	Gate   bool   // refused while the account must change its password or set up a second factor
 	// Denied names the web_client option that forbids the call to a user.
 	Denied string

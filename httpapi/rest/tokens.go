@@ -103,11 +103,12 @@ func (a *API) token(q *Request, audience string) (*claims, error) {
 	return &c, nil
 }
 
-// Revoke ends the token of the call, if it came by one.
-func (q *Request) Revoke() {
-	if q.claims != nil {
-		q.API.revoke(q.claims)
+// Revoke ends the token of the call, if it came by one. An error says that other nodes may still take it.
+func (q *Request) Revoke() error {
+	if q.claims == nil {
+		return nil
 	}
+	return q.API.revoke(q.Context(), q.claims)
 }
 
 // otpHeader carries the code of a second factor.
@@ -209,6 +210,8 @@ func loginError(err error) error {
 
 // logout is GET and POST /logout and /user/logout.
 func logout(q *Request) error {
-	q.Revoke()
+	if err := q.Revoke(); err != nil {
+		return err
+	}
 	return q.Message(fasthttp.StatusOK, "Your token has been invalidated")
 }

@@ -206,6 +206,11 @@ func (q *Request) list(dir vfs.Path, keep func(vfs.FileInfo) bool) error {
 		return err
 	}
 	q.HTTP.SetContentType(jsonType)
+	if q.takesGzip() {
+		q.SetHeader(fasthttp.HeaderContentEncoding, "gzip")
+		q.HTTP.SetBodyStream(newZippedList(l), -1)
+		return nil
+	}
 	q.HTTP.SetBodyStream(l, -1)
 	return nil
 }

@@ -69,7 +69,7 @@ func userPassword(q *Request) error {
 	if err := q.API.Deps.Admin.ChangeUserPassword(q.Context(), q.userActor(), q.Login.User(), c); err != nil {
 		return err
 	}
-	q.Revoke()
+	q.Revoke() // the tokens of the old password have ended anyway
 	return q.Message(fasthttp.StatusOK, "password updated")
 }
 
@@ -81,6 +81,9 @@ func userTOTPSave(q *Request) error {
 	var c account.UserTOTPConfig
 	if err := json.Unmarshal(doc, &c); err != nil {
 		return badRequest("the body is not the JSON of a TOTP configuration")
+	}
+	if err := q.proveAgain(doc); err != nil {
+		return err
 	}
 	codes, err := q.API.Deps.Admin.SaveUserTOTP(q.Context(), q.userActor(), q.Login.User(), c)
 	if err != nil {
@@ -98,6 +101,13 @@ func userRecoveryCodes(q *Request) error {
 }
 
 func newUserRecoveryCodes(q *Request) error {
+	doc, err := q.ReadAll()
+	if err == nil {
+		err = q.proveAgain(doc)
+	}
+	if err != nil {
+		return err
+	}
 	codes, err := q.API.Deps.Admin.ReplaceUserCodes(q.Context(), q.userActor())
 	if err != nil {
 		return err

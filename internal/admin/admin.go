@@ -101,6 +101,8 @@ type Service struct {
 	scans  map[account.CounterKey]time.Time
 	checks map[string]RetentionCheck // by user
 	setup  []byte                    // digest of the one-time token; nil when there is none
+
+	checking chan struct{} // holds one for each check of a storage under way
 }
 
 // New makes a service. Close ends what its operations have started.
@@ -108,7 +110,7 @@ func New(d Deps) *Service {
 	if d.Now == nil {
 		d.Now = time.Now
 	}
-	s := &Service{Deps: d, scans: map[account.CounterKey]time.Time{}, checks: map[string]RetentionCheck{}}
+	s := &Service{Deps: d, scans: map[account.CounterKey]time.Time{}, checks: map[string]RetentionCheck{}, checking: make(chan struct{}, storageChecks)}
 	s.ctx, s.stop = context.WithCancel(context.Background()) // ends with Close
 	return s
 }

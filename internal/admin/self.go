@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"image/png"
 	"strings"
 
@@ -66,9 +67,8 @@ func (s *Service) ChangePassword(ctx context.Context, by *Actor, c PasswordChang
 	if err != nil {
 		return err
 	}
-	if err := s.Auth.AdminPassword(ctx, a, c.Current); err != nil {
-		s.Sessions.Refused(ctx, by.Remote, account.ProtocolHTTP, by.Name, account.MethodPassword, err)
-		return invalid("the current password is wrong")
+	if err := s.proveAdmin(ctx, by, a, c.Current); err != nil {
+		return err
 	}
 	next := &account.Admin{Username: a.Username, Password: c.New}
 	if account.IsAdminHash(c.New) {
@@ -84,6 +84,32 @@ func (s *Service) ChangePassword(ctx context.Context, by *Actor, c PasswordChang
 		now.Password, now.Filters.RequirePasswordChange = next.Password, false
 		return nil
 	})
+}
+
+// ProveAdmin has the actor prove who they are once more, by their password (AUTH-7).
+func (s *Service) ProveAdmin(ctx context.Context, by *Actor, plain string) error {
+	a, _, err := getDoc[account.Admin](ctx, s, by.Name)
+	if err != nil {
+		return err
+	}
+	return s.proveAdmin(ctx, by, a, plain)
+}
+
+func (s *Service) proveAdmin(ctx context.Context, by *Actor, a *account.Admin, plain string) error {
+	return s.wrongPassword(ctx, by, s.Auth.AdminPassword(ctx, a, plain))
+}
+
+// wrongPassword tells the defender of a password that was not proven, and the caller that it is wrong, unless nobody
+// could be asked.
+func (s *Service) wrongPassword(ctx context.Context, by *Actor, err error) error {
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(credentialError(err), ErrCredentials) {
+		return err
+	}
+	s.Sessions.Refused(ctx, by.Remote, account.ProtocolHTTP, by.Name, account.MethodPassword, err)
+	return invalid("the current password is wrong")
 }
 
 // TOTPSecret is a new secret of a second factor. Nothing of it is stored yet.

@@ -74,14 +74,21 @@ func (s *Service) SetUserProfile(ctx context.Context, by *Actor, u *account.User
 	})
 }
 
+// SetUserKeys replaces the public keys of a user who may change them.
+func (s *Service) SetUserKeys(ctx context.Context, by *Actor, keys []string) error {
+	return s.ownUser(ctx, by, func(u *account.User) error {
+		u.PublicKeys = keys
+		return nil
+	})
+}
+
 // ChangeUserPassword gives a user a new password. u is merged with its groups. Every token that was given before ends.
 func (s *Service) ChangeUserPassword(ctx context.Context, by *Actor, u *account.User, c PasswordChange) error {
 	if err := c.Check(); err != nil {
 		return err
 	}
-	if err := s.Auth.Secret(ctx, "user "+u.Username, u.Password, c.Current); err != nil {
-		s.Sessions.Refused(ctx, by.Remote, account.ProtocolHTTP, by.Name, account.MethodPassword, err)
-		return invalid("the current password is wrong")
+	if err := s.ProveUser(ctx, by, u, c.Current); err != nil {
+		return err
 	}
 	if account.IsHash(c.New) {
 		return invalid("the new password must be given in clear")
@@ -103,6 +110,11 @@ func (s *Service) ChangeUserPassword(ctx context.Context, by *Actor, u *account.
 		now.LastPasswordChange = max(s.Now().UnixMilli(), now.LastPasswordChange+1) // tokens are bound to it
 		return nil
 	})
+}
+
+// ProveUser has a user, merged with its groups, prove who they are once more, by their password (AUTH-7).
+func (s *Service) ProveUser(ctx context.Context, by *Actor, u *account.User, plain string) error {
+	return s.wrongPassword(ctx, by, s.Auth.Secret(ctx, "user "+u.Username, u.Password, plain))
 }
 
 // SaveUserTOTP switches a user's second factor on or off. u is merged with its groups. codes are new recovery codes, to

@@ -31,6 +31,14 @@ func (s *Service) Connections(by *Actor) ([]session.Info, error) {
 	return list, nil
 }
 
+// Nodes lists the living nodes of a shared database; none if it is not shared.
+func (s *Service) Nodes(ctx context.Context, by *Actor) ([]account.Node, error) {
+	if err := by.need("view_status"); err != nil {
+		return nil, err
+	}
+	return s.Sessions.Nodes(ctx)
+}
+
 // CloseConnection ends a live session.
 func (s *Service) CloseConnection(by *Actor, id string) error {
 	if err := by.need("close_conns"); err != nil {

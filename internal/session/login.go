@@ -247,7 +247,7 @@ func (s *Server) failed(ctx context.Context, remote netip.Addr, protocol, userna
 	if s.deps.LoggedIn != nil {
 		s.deps.LoggedIn(Outcome{Username: bound(username), Remote: remote, Method: method, Protocol: protocol})
 	}
-	if s.deps.Failed == nil {
+	if s.deps.Failed == nil || errors.Is(err, ErrTooManySessions) { // who is in already guesses no password
 		return
 	}
 	f := Failure{Remote: remote, Protocol: protocol, Username: bound(username), NoAuth: method == "no_auth_tried"}

@@ -57,6 +57,9 @@ func TestMaxSessionsIsCheckedAndAddedInOneStep(t *testing.T) {
 	if in.Load() != 3 || out.Load() != 17 {
 		t.Errorf("%d in, %d refused", in.Load(), out.Load())
 	}
+	if n := len(e.Failures); n != 0 {
+		t.Errorf("the defender was told of %d logins whose credentials were right", n)
+	}
 }
 
 func TestSessionsCanBeListedAndKilled(t *testing.T) {
