@@ -117,3 +117,16 @@ func onDisk(t *testing.T, dir string) (files int, size int64) {
 	}
 	return files, size
 }
+
+// onDiskNames lists a directory.
+func onDiskNames(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range list {
+		names = append(names, e.Name())
+	}
+	return names
+}

@@ -37,7 +37,7 @@ same() {
 		-e 's/"id":"[A-Za-z0-9]{22}"/"id":"ID"/g' -e 's/"key":"[A-Za-z0-9.]+"/"key":"KEY"/g' -e 's/"access_token":"[^"]*"/"access_token":"T"/g' \
 		-e 's/"expires_at":"[^"]*"/"expires_at":"T"/g' -e 's/"connection_id":"[^"]*"/"connection_id":"C"/g' -e 's/"remote_address":"[^"]*"/"remote_address":"A"/g' \
 		-e 's/"client_version":"[^"]*"/"client_version":"V"/g' -e 's/\$2a\$[^"]*/HASH/g' -e 's#/apikeys/[A-Za-z0-9]{22}#/apikeys/ID#g' -e 's#/shares/[A-Za-z0-9]{22}#/shares/ID#g' \
-		-e 's/"(driver)":"[^"]*"/"\1":"D"/g' -e "s/$pid/PID/g"
+		-e 's/"(driver)":"[^"]*"/"\1":"D"/g' -e 's#/connections/[A-Z]+_[0-9]+_[0-9]+#/connections/C#g' -e "s/$pid/PID/g"
 }
 auth=()
 # call METHOD PATH [BODY]: prints the call, its status and its answer.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -63,6 +64,47 @@ func TestTwoNodes(t *testing.T) {
 	}
 }
 
+// tokensOnTwoNodes: a token is good on both nodes, and ends on both (AUTH-8).
+func tokensOnTwoNodes(t *testing.T, b *gantrytest.Server, ports []string) {
+	t.Helper()
+	api := func(i int) string { return "http://127.0.0.1:" + ports[i] + "/api/v2" }
+	get := func(i int, path, auth string) (int, string) {
+		t.Helper()
+		status, _, body := httpCall(t, http.MethodGet, api(i)+path, "", "Authorization", auth)
+		return status, body
+	}
+	for _, x := range []struct{ token, path, logout, auth string }{
+		{"/token", "/nodes", "/logout", basicOf("root", "pw-root")}, {"/user/token", "/user/dirs", "/user/logout", basicOf("free", "pw-free")},
+	} {
+		status, body := get(0, x.token, x.auth)
+		var tok struct {
+			Token string `json:"access_token"`
+		}
+		if err := json.Unmarshal([]byte(body), &tok); err != nil || status != http.StatusOK {
+			t.Fatalf("token: %d %s", status, body)
+		}
+		bearer := "Bearer " + tok.Token
+		for i := range ports {
+			status, body := get(i, x.path, bearer)
+			if status != http.StatusOK {
+				t.Errorf("node %d %s: %d %s", i, x.path, status, body)
+			}
+			if n := strings.Count(body, `"last_seen"`); x.path == "/nodes" && n != 2 {
+				t.Errorf("node %d knows %d nodes: %s", i, n, body)
+			}
+		}
+		begin := time.Now()
+		if status, body := get(0, x.logout, bearer); status != http.StatusOK {
+			t.Errorf("logout: %d %s", status, body)
+		}
+		b.Until("a token that ended on a has ended on b", func() bool {
+			status, _ := get(1, x.path, bearer)
+			return status == http.StatusUnauthorized
+		})
+		t.Logf("a token ended on b %v after its logout on a", time.Since(begin))
+	}
+}
+
 func twoNodes(t *testing.T, db *dbtest.Server) {
 	homes := t.TempDir()
 	home := func(name string) string { return filepath.Join(homes, name) }
@@ -71,10 +113,16 @@ func twoNodes(t *testing.T, db *dbtest.Server) {
 	two.MaxSessions = 2
 	config := fmt.Sprintf(`{"common":{"defender":{"enabled":true,"driver":"provider","threshold":6,"ban_time":5,"login_delay":{"password_failed":1}}},
 		"data_provider":{"driver":%q,"host":%q,"port":%d,"name":%q,"username":%q,"password":%q,"is_shared":1,"sql_tables_prefix":"gt_","pool_size":10,
-		"track_quota":1,"auto_backup":{"enabled":false}}}`, db.Driver, db.Host, db.Port, db.Database(t), db.User, db.Password)
-	a := gantrytest.Start(t, gantrytest.Options{Bin: bin, Config: config, Dump: &account.Dump{Users: []account.User{joe, two, free}}, Secrets: []string{"pw-joe"}})
-	b := gantrytest.Start(t, gantrytest.Options{Bin: bin, Config: config})
+		"track_quota":1,"auto_backup":{"enabled":false},"create_default_admin":true},"httpd":{"signing_passphrase":"one for both nodes"}}`, db.Driver, db.Host, db.Port, db.Database(t), db.User, db.Password)
+	ports := []string{gantrytest.FreePort(t), gantrytest.FreePort(t)}
+	env := func(port string) []string {
+		return []string{"GANTRY_HTTPD__BINDINGS__0__PORT=" + port, "GANTRY_DEFAULT_ADMIN_USERNAME=root", "GANTRY_DEFAULT_ADMIN_PASSWORD=pw-root"}
+	}
+	a := gantrytest.Start(t, gantrytest.Options{Bin: bin, Config: config, Env: env(ports[0]), Dump: &account.Dump{Users: []account.User{joe, two, free}}, Secrets: []string{"pw-joe", "pw-root"}})
+	b := gantrytest.Start(t, gantrytest.Options{Bin: bin, Config: config, Env: env(ports[1])})
 	nodes := []*gantrytest.Server{a, b}
+
+	tokensOnTwoNodes(t, b, ports)
 
 	// A change on one is a change on the other.
 	for range 2 { // the second login is warm
