@@ -332,6 +332,12 @@ func (s *Server) open(ctx context.Context, l *Login, c Conn, sh *Share) (*Sessio
 		return nil, fmt.Errorf("login of %q: %w", x.name, err)
 	}
 	x.adopt(v)
+	if x.changed.Load() {
+		if err := x.recheck(cctx); err != nil {
+			s.unregister(x)
+			return nil, err
+		}
+	}
 	x.user.noteLogin(s)
 	// The session must not outlive the connection's context, whatever the protocol forgets.
 	if !c.Closes {

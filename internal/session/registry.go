@@ -268,6 +268,10 @@ func (s *Server) Recheck(ctx context.Context, names ...string) {
 }
 
 func (x *Session) recheck(ctx context.Context) error {
+	// Open looks at changed after it has set cur: one of the two sees the other.
+	if x.changed.Store(true); x.v() == nil {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, storageWait)
 	defer cancel()
 	attempt := x.attempt

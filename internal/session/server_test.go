@@ -19,6 +19,7 @@ import (
 	"github.com/gantryhq/gantry/internal/session"
 	"github.com/gantryhq/gantry/internal/session/sessiontest"
 	"github.com/gantryhq/gantry/vfs"
+	"github.com/gantryhq/gantry/vfs/mem"
 	"go.uber.org/goleak"
 )
 
@@ -170,6 +171,42 @@ func TestRecheckEndsWhoMayNoLongerBeIn(t *testing.T) {
 	e.Server.Recheck(ctx, "ann")
 	if killed == nil {
 		t.Error("the session of a disabled account lives")
+	}
+}
+
+// A session is in the registry before its storages are open.
+func TestASessionThatOpensIsListedAndRechecked(t *testing.T) {
+	var during func()
+	e := sessiontest.New(t, sessiontest.Options{NewFS: func(context.Context, session.Storage) (vfs.FS, error) {
+		during()
+		return mem.New(mem.Options{}), nil
+	}}, sessiontest.User("ann"), sessiontest.User("bob"))
+	during = func() {
+		if list := e.Server.Sessions(); len(list) != 1 || list[0].Username != "ann" {
+			t.Errorf("got %+v", list)
+		}
+		u := sessiontest.User("ann")
+		u.Permissions["/"] = []string{"list"}
+		e.Store.PutUser(u)
+		during = func() {}
+		e.Server.Recheck(ctx, "ann")
+	}
+	s, err := e.Open("ann", session.Conn{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := put(s, path(t, "/f"), "x"); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("the new rules do not hold: %v", err)
+	}
+	during = func() {
+		e.Store.Deny("bob", errors.New("account disabled"))
+		e.Server.Recheck(ctx, "bob")
+	}
+	if _, err := e.Open("bob", session.Conn{}); err == nil {
+		t.Error("an account that was disabled meanwhile is in")
+	}
+	if list := e.Server.Sessions(); len(list) != 1 {
+		t.Errorf("got %+v", list)
 	}
 }
 

@@ -49,12 +49,13 @@ type Session struct {
 	id    *auth.Identity // the login's; immutable
 	share *Share         // immutable; nil for the account itself
 
-	cur     atomic.Pointer[view]
-	last    atomic.Int64 // ns, the last sign of life
-	busy    atomic.Int32 // operations under way
-	counted atomic.Bool  // among the sessions of all nodes
-	once    sync.Once    // the kill
-	fin     sync.Once    // the end
+	cur     atomic.Pointer[view] // nil while the login opens the account's storages
+	changed atomic.Bool          // the account did meanwhile
+	last    atomic.Int64         // ns, the last sign of life
+	busy    atomic.Int32         // operations under way
+	counted atomic.Bool          // among the sessions of all nodes
+	once    sync.Once            // the kill
+	fin     sync.Once            // the end
 
 	ended chan struct{} // closed when the session is over
 
@@ -161,8 +162,12 @@ func (x *Session) end(reason error) {
 }
 
 func (x *Session) info() Info {
+	u := x.id.User
+	if v := x.v(); v != nil {
+		u = v.user
+	}
 	i := Info{
-		Username: x.name, Role: x.v().user.Role, ID: x.conn.ID, Client: x.conn.Client, Protocol: x.conn.Protocol, Remote: x.remoteAddr,
+		Username: x.name, Role: u.Role, ID: x.conn.ID, Client: x.conn.Client, Protocol: x.conn.Protocol, Remote: x.remoteAddr,
 		Started: x.started, LastActivity: time.Unix(0, x.last.Load()),
 	}
 	now := x.srv.deps.Now()
