@@ -1,6 +1,9 @@
 package bench
 
-import "strings"
+import (
+	"math"
+	"strings"
+)
 
 // budget is what a case may cost.
 type budget struct {
@@ -69,8 +72,8 @@ func (t *Table) Verdicts() []Verdict {
 			continue
 		}
 		most := func(what string, got, limit float64) {
-			if got > 0 && limit > 0 {
-				out = append(out, Verdict{row.Case, what, got, limit, got <= limit})
+			if got > 0 && limit > 0 { // as it is printed
+				out = append(out, Verdict{row.Case, what, got, limit, math.Round(got*100)/100 <= limit})
 			}
 		}
 		most("server CPU, ratio", t.ratio(row, cpuOf), b.ratio)

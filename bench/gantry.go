@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -63,6 +64,7 @@ func startGantry(ctx context.Context, e *Env, s *Server, w ways, dump map[string
 	if err := os.MkdirAll(s.Root, 0o755); err != nil {
 		return nil, err
 	}
+	s.log = filepath.Join(dir, "gantry.log")
 	return start(ctx, e, s, e.Gantry, "serve", "-c", dir, "--loaddata-from", filepath.Join(dir, "dump.json"))
 }
 
@@ -115,4 +117,19 @@ func (GantryAll) Start(ctx context.Context, e *Env) (*Server, error) {
 		}
 	}
 	return s, nil
+}
+
+// errorsLogged gives the lines of level error in a Gantry's log.
+func (s *Server) errorsLogged() []string {
+	b, err := os.ReadFile(s.log)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var out []string
+	for line := range strings.Lines(string(b)) {
+		if strings.Contains(line, `"level":"error"`) {
+			out = append(out, strings.TrimSpace(line))
+		}
+	}
+	return out
 }

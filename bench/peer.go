@@ -106,6 +106,7 @@ type Server struct {
 	cmd      *exec.Cmd
 	env      []string
 	stderr   string
+	log      string // Gantry's
 	ended    chan struct{}
 	stop     context.CancelFunc
 }

@@ -36,8 +36,9 @@ type Soak struct {
 	Ops        map[string]int64 `json:"ops"`
 	Failed     map[string]int64 `json:"failed"`
 	Before     Usage            `json:"before"`
-	Left       Usage            `json:"left"`       // when all have left
-	Goroutines int              `json:"goroutines"` // then
+	Left       Usage            `json:"left"`             // when all have left
+	Goroutines int              `json:"goroutines"`       // then
+	Errors     []string         `json:"errors,omitempty"` // in the server's log
 }
 
 // act is one thing that a client of the soak does.
@@ -129,6 +130,10 @@ func RunSoak(ctx context.Context, e *Env, lasts time.Duration) (Soak, error) {
 		if r.Left = usageOf(s.PID); r.Left.FDs <= r.Before.FDs+slackFDs {
 			break
 		}
+	}
+	r.Errors = s.errorsLogged()
+	for _, line := range r.Errors[:min(len(r.Errors), 5)] {
+		fmt.Fprintf(e.Log, "soak: the server logged %s\n", line)
 	}
 	if r.Goroutines, err = s.goroutines(); err != nil {
 		return r, err
@@ -309,6 +314,9 @@ func (r *Soak) judge() error {
 	}
 	if r.Goroutines > 160 { // the loops, the store, and the pools' idle ones
 		errs = append(errs, fmt.Errorf("bench: %d goroutines are left", r.Goroutines))
+	}
+	if len(r.Errors) > 0 {
+		errs = append(errs, fmt.Errorf("bench: the server logged %d errors, the first is %s", len(r.Errors), r.Errors[0]))
 	}
 	for name, k := range r.Failed {
 		errs = append(errs, fmt.Errorf("bench: %d of %q failed", k, name))
