@@ -233,8 +233,8 @@ func run(ctx context.Context, args []string, out, log io.Writer) error {
 		}
 		// What has been measured is written in any case.
 		err := c.run(b)
-		if err == nil {
-			err = ctx.Err()
+		if ctx.Err() != nil { // what else failed, failed by it
+			err = errors.New("interrupted")
 		}
 		if err != nil {
 			return errors.Join(fmt.Errorf("gantry-bench: %s: %w", c.name, err), b.write())
