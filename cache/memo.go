@@ -34,6 +34,8 @@ type Memo[K Key, V any] struct {
 	c   *ristretto.Cache[K, *entry[K, V]]
 	ttl time.Duration
 	now func() time.Time
+
+	hits, misses atomic.Uint64
 }
 
 type entry[K Key, V any] struct {
@@ -67,10 +69,18 @@ func New[K Key, V any](cfg Config) (*Memo[K, V], error) {
 func (m *Memo[K, V]) Get(key K, now Epoch) (v V, ok bool) {
 	e, ok := m.c.Get(key)
 	if !ok || e == nil || e.key != key || e.at != now || e.expires <= m.now().UnixNano() {
+		m.misses.Add(1)
 		return v, false
 	}
+	m.hits.Add(1)
 	return e.v, true
 }
+
+// Stats counts what Get found, and what it did not.
+type Stats struct{ Hits, Misses uint64 }
+
+// Stats counts since New.
+func (m *Memo[K, V]) Stats() Stats { return Stats{m.hits.Load(), m.misses.Load()} }
 
 // Put remembers v until the TTL is over. at is the epoch taken before v's source was read. cost is v's
 // share of MaxCost. The value must not be changed any more.

@@ -204,3 +204,18 @@ func BenchmarkGet(b *testing.B) {
 		}
 	})
 }
+
+func TestStatsCountHitsAndMisses(t *testing.T) {
+	m := newMemo[int](t, Config{MaxCost: 100, TTL: time.Minute})
+	e := NewEpochs()
+	m.Get("a", e.At("a"))
+	m.Put("a", 1, e.At("a"), 1)
+	m.Wait()
+	m.Get("a", e.At("a"))
+	m.Get("a", e.At("a"))
+	e.Drop("a")
+	m.Get("a", e.At("a")) // of an old epoch
+	if s := m.Stats(); s != (Stats{Hits: 2, Misses: 2}) {
+		t.Errorf("got %+v", s)
+	}
+}

@@ -441,6 +441,7 @@ func (c *conn) run(r *request, w *response) error {
 // after is what becomes of the connection behind an answer.
 func (c *conn) after(r *request, w *response, err error) engine.Verdict {
 	c.running, c.served = false, true
+	c.srv.answers[min(max(w.code/100, 0), 5)].Add(1)
 	h, _ := r.fields.(*head)
 	if h != nil {
 		r.fields = nil

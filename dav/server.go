@@ -60,6 +60,7 @@ type Server struct {
 	bindings []*door
 	count    atomic.Uint64
 	draining atomic.Bool
+	answers  [6]atomic.Uint64 // by class of status
 
 	finds *findCache
 	// walkLimit is how many resources a PROPFIND of depth infinity may tell of; 0 refuses it (DAV-2).
@@ -209,4 +210,12 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	all.Wait()
 	s.giveLane()
 	return errors.Join(errs...)
+}
+
+// Answers counts the requests answered since New by the class of their status: 2xx at index 2.
+func (s *Server) Answers() (n [6]uint64) {
+	for i := range n {
+		n[i] = s.answers[i].Load()
+	}
+	return n
 }

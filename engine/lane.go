@@ -10,6 +10,7 @@ type pool struct {
 	mu   sync.Mutex // guards what follows
 	idle []chan func()
 	over bool
+	size int // goroutines
 }
 
 // Go runs f, at once, on its own goroutine.
@@ -22,6 +23,7 @@ func (p *pool) Go(f func()) {
 		ch <- f // it has room for one
 		return
 	}
+	p.size++
 	p.mu.Unlock()
 	p.all.Go(func() { p.run(f) })
 }
@@ -32,6 +34,7 @@ func (p *pool) run(f func()) {
 		f()
 		p.mu.Lock()
 		if p.over || len(p.idle) >= p.keep {
+			p.size--
 			p.mu.Unlock()
 			return
 		}

@@ -35,6 +35,8 @@ type Listener struct {
 	pending map[net.Conn]struct{}
 	closed  bool
 	err     error // why accepting ended
+	failed  error // the last accept that did
+	when    time.Time
 }
 
 // NewListener takes l over and accepts from it at once. proxy may be nil.
@@ -51,6 +53,24 @@ func newListener(l net.Listener, proxy *Proxy, log *slog.Logger, wait time.Durat
 // Check has f asked about the peer of each socket from now on, before anything is read: with an error it is reset. f must
 // not block. A proxy is not asked about.
 func (l *Listener) Check(f func(addr netip.Addr) error) { l.check.Store(&f) }
+
+// failedFor is how long after an accept that failed the listener counts as failing: it is tried again each second.
+const failedFor = 5 * time.Second
+
+// Err says why nobody is accepted: the listener is closed, or accepting has just failed.
+func (l *Listener) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closed:
+		return net.ErrClosed
+	case l.err != nil:
+		return l.err
+	case time.Since(l.when) < failedFor:
+		return l.failed
+	}
+	return nil
+}
 
 // Accept gives the next connection whose header, if it has to have one, has been read.
 func (l *Listener) Accept() (net.Conn, error) {
@@ -125,6 +145,9 @@ func (l *Listener) run() {
 			}
 			return
 		}
+		l.mu.Lock()
+		l.failed, l.when = err, time.Now()
+		l.mu.Unlock()
 		l.log.Warn("accept failed", "addr", l.Addr().String(), "err", err)
 		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
 			extra.drop()

@@ -3,10 +3,14 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
+	"slices"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
@@ -18,10 +22,14 @@ type loops struct {
 	e      *Engine
 	client *gnet.Client
 	lifts  atomic.Int64
+	n      int
+
+	known atomic.Pointer[[]gnet.EventLoop] // that have had a connection; at most n, replaced as a whole
+	mu    sync.Mutex                       // held while known is replaced
 }
 
 func newLoops(e *Engine, n int) (*loops, error) {
-	l := &loops{e: e}
+	l := &loops{e: e, n: n}
 	c, err := gnet.NewClient(l, gnet.WithNumEventLoop(n), gnet.WithLogger(silent{}))
 	if err != nil {
 		return nil, err
@@ -89,7 +97,52 @@ func (c *Conn) park(nc net.Conn) {
 	c.unlock()
 }
 
+// know remembers a loop. Once all are known it costs a load.
+func (l *loops) know(x gnet.EventLoop) {
+	if all := l.known.Load(); all != nil && len(*all) == l.n {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var all []gnet.EventLoop
+	if p := l.known.Load(); p != nil {
+		all = slices.Clone(*p)
+	}
+	if !slices.Contains(all, x) {
+		all = append(all, x)
+		l.known.Store(&all)
+	}
+}
+
+func (l *loops) lag(ctx context.Context) []time.Duration {
+	all := l.known.Load()
+	if all == nil {
+		return nil
+	}
+	out := make([]time.Duration, len(*all))
+	var done sync.WaitGroup
+	for i, x := range *all {
+		done.Go(func() {
+			begun, came := time.Now(), make(chan struct{})
+			err := x.Execute(ctx, gnet.RunnableFunc(func(context.Context) error {
+				close(came)
+				return nil
+			}))
+			if err == nil {
+				select {
+				case <-came:
+				case <-ctx.Done():
+				}
+			}
+			out[i] = time.Since(begun)
+		})
+	}
+	done.Wait()
+	return out
+}
+
 func (l *loops) OnOpen(g gnet.Conn) ([]byte, gnet.Action) {
+	l.know(g.EventLoop())
 	s := g.Context().(*loopSeat)
 	c := s.c
 	c.mu.Lock()

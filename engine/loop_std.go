@@ -3,8 +3,10 @@
 package engine
 
 import (
+	"context"
 	"net"
 	"sync/atomic"
+	"time"
 )
 
 // loops do not exist here: a connection has a goroutine.
@@ -13,6 +15,8 @@ type loops struct{ lifts atomic.Int64 }
 func newLoops(*Engine, int) (*loops, error) { return &loops{}, nil }
 
 func (l *loops) stop() error { return nil }
+
+func (l *loops) lag(context.Context) []time.Duration { return nil }
 
 func parkable(net.Conn) bool { return false }
 

@@ -33,6 +33,9 @@ type Engine struct {
 	log        *slog.Logger
 	handshakes atomic.Int64
 	most       int64
+
+	mu      sync.Mutex // guards servers
+	servers []*Server
 }
 
 // New starts an engine.
@@ -112,6 +115,9 @@ func (e *Engine) NewServer(gate Gate, log *slog.Logger) *Server {
 	s := &Server{e: e, gate: gate, log: log, listeners: map[net.Listener]struct{}{}, conns: map[*Conn]struct{}{}}
 	// Connections are meant to outlive the call that accepted them: Shutdown ends them.
 	s.ctx, s.stop = context.WithCancelCause(context.Background())
+	e.mu.Lock()
+	e.servers = append(e.servers, s)
+	e.mu.Unlock()
 	return s
 }
 

@@ -59,6 +59,7 @@ type Server struct {
 	log      *slog.Logger
 	bindings []*binding
 	cors     *cors
+	answers  [6]atomic.Uint64 // by class of status
 
 	// ctx is what every request's context comes from; it ends when the server is closed for good.
 	ctx  context.Context
@@ -149,6 +150,17 @@ func (s *Server) bind(i int, b Binding) (*binding, error) {
 	}
 	x.tls = x.certs.Config()
 	return x, nil
+}
+
+// note counts an answer.
+func (s *Server) note(status int) { s.answers[min(max(status/100, 0), 5)].Add(1) }
+
+// Answers counts the requests answered since New by the class of their status: 2xx at index 2.
+func (s *Server) Answers() (n [6]uint64) {
+	for i := range n {
+		n[i] = s.answers[i].Load()
+	}
+	return n
 }
 
 // Reload reads the certificates and revocation lists again. On an error the old ones stay.
@@ -303,6 +315,7 @@ func (b *binding) broken(http *fasthttp.RequestCtx, err error) {
 		status = fasthttp.StatusRequestTimeout
 	}
 	b.s.handler.Refuse(http, status, nil)
+	b.s.note(status)
 	http.SetConnectionClose()
 }
 
@@ -319,6 +332,7 @@ func (b *binding) serve(http *fasthttp.RequestCtx) {
 	b.client(q)
 	q.Log = b.s.log.With("conn", q.ID, "remote", q.Remote.String())
 	c.begin(q)
+	defer func() { b.s.note(http.Response.StatusCode()) }()
 	defer func() {
 		if v := recover(); v != nil {
 			q.Log.Error("a request's handler panicked", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))

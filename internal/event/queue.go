@@ -52,6 +52,13 @@ func (q *Queue) Post(work func(ctx context.Context)) bool {
 	return true
 }
 
+// Len is how much work waits.
+func (q *Queue) Len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.waiting)
+}
+
 func (q *Queue) run() {
 	for {
 		q.mu.Lock()

@@ -39,6 +39,7 @@ type Guard struct {
 	shared   atomic.Pointer[sharing] // nil: the defender's driver is memory
 
 	total  atomic.Int64
+	said   [5][decisions]atomic.Uint64 // by protocol (the last: none of them) and decision
 	shards [shardCount]shard
 }
 
@@ -128,6 +129,9 @@ func (g *Guard) Precheck(addr netip.Addr, p Protocol) error {
 // Admit. The caps are for Admit, whose refusal the peer is told of.
 func (g *Guard) Knock(addr netip.Addr, p Protocol) error {
 	_, err := g.judge(addr.Unmap(), p, g.cfg.Load(), true)
+	if err != nil {
+		g.note(p, err)
+	}
 	return err
 }
 
@@ -160,9 +164,11 @@ func (g *Guard) Admit(ctx context.Context, addr netip.Addr, p Protocol) (release
 	cfg := g.cfg.Load()
 	safe, err := g.judge(addr, p, cfg, true)
 	if err != nil {
+		g.note(p, err)
 		return nil, err
 	}
 	if release, err = g.count(addr, cfg, safe); err != nil {
+		g.note(p, err)
 		if t := (tooMany{}); errors.As(err, &t) && t.host.IsValid() {
 			g.Event(addr, p, LimitExceeded)
 		}
@@ -172,6 +178,7 @@ func (g *Guard) Admit(ctx context.Context, addr netip.Addr, p Protocol) (release
 		release()
 		return nil, err
 	}
+	g.note(p, nil)
 	return release, nil
 }
 
@@ -238,6 +245,7 @@ func (g *Guard) Take(ctx context.Context, addr netip.Addr, p Protocol) error {
 			continue
 		}
 		if err := l.take(ctx, host); err != nil {
+			g.note(p, err)
 			if l.cfg.DefenderEvents && errors.Is(err, ErrRate) {
 				g.Event(addr, p, LimitExceeded)
 			}

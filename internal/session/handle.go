@@ -26,6 +26,7 @@ type Handle struct {
 	rd     io.ReaderAt // nil: not to be read
 	os     *os.File
 	remote bool
+	kind   int   // of the storage: its provider
 	opened place // where the storage's handle stands
 	atomic bool
 	quiet  bool // a part of another operation: no event of its own

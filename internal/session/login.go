@@ -31,6 +31,7 @@ type Outcome struct {
 	Method   string // as in the records; "no_auth_tried" of a peer that left without trying
 	Protocol string // account.ProtocolSSH, …
 	OK       bool
+	Reason   string // of a failed one: one of auth's reasons, or ""
 }
 
 // Left is a session that has ended.
@@ -244,17 +245,17 @@ func (s *Server) failed(ctx context.Context, remote netip.Addr, protocol, userna
 		slog.String("login_type", method),
 		slog.String("protocol", protocol),
 		slog.String("error", event.Text(err.Error())))
-	if s.deps.LoggedIn != nil {
-		s.deps.LoggedIn(Outcome{Username: bound(username), Remote: remote, Method: method, Protocol: protocol})
-	}
-	if s.deps.Failed == nil || errors.Is(err, ErrTooManySessions) { // who is in already guesses no password
-		return
-	}
-	f := Failure{Remote: remote, Protocol: protocol, Username: bound(username), NoAuth: method == "no_auth_tried"}
+	o := Outcome{Username: bound(username), Remote: remote, Method: method, Protocol: protocol}
+	f := Failure{Remote: remote, Protocol: protocol, Username: o.Username, NoAuth: method == "no_auth_tried"}
 	if d, ok := errors.AsType[*auth.Denied](err); ok {
-		f.Unknown = d.Unknown
+		o.Reason, f.Unknown = d.Reason, d.Unknown
 	}
-	s.deps.Failed(f)
+	if s.deps.LoggedIn != nil {
+		s.deps.LoggedIn(o)
+	}
+	if s.deps.Failed != nil && !errors.Is(err, ErrTooManySessions) { // who is in already guesses no password
+		s.deps.Failed(f)
+	}
 }
 
 // bound keeps a peer's name at what a name may be.

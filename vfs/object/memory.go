@@ -49,6 +49,9 @@ func (m *Memory) Use() (now, peak int64) {
 	return m.used, m.peak
 }
 
+// Limit is what may be reserved, in bytes.
+func (m *Memory) Limit() int64 { return m.max }
+
 // try reserves n bytes if they are free and nobody waits for them.
 func (m *Memory) try(n int64) bool {
 	m.mu.Lock()

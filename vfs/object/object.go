@@ -27,6 +27,9 @@ type Options struct {
 	// or program may be writing to the bucket.
 	SweepAge time.Duration
 	Log      *slog.Logger // of long operations; nil: none
+	// Observe, if set, is told of each request to the service: head, list, get (to its first byte), put, begin, part,
+	// complete, abort, copy, delete or sweep; how long it took, and its error. What is not there is no error.
+	Observe func(provider int, operation string, d time.Duration, err error)
 }
 
 // FS is a tree in a bucket. Safe for concurrent use.
@@ -69,6 +72,9 @@ var (
 func New(b Bucket, o Options) *FS {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Observe != nil {
+		b = &observed{Bucket: b, provider: b.Describe().Provider, tell: o.Observe}
 	}
 	c := &core{bucket: b, limits: b.Limits(), opts: o, dirs: map[string]time.Time{}, locks: map[string]*keyLock{}}
 	c.refs.Store(1)

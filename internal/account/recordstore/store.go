@@ -18,8 +18,9 @@ type Config struct {
 
 // Store is every account.Store role on an engine. Safe for concurrent use.
 type Store struct {
-	cfg Config
-	e   Engine
+	cfg     Config
+	e       Engine
+	observe func(kind string, d time.Duration, err error) // or nil
 }
 
 var _ account.Store = (*Store)(nil)
@@ -54,6 +55,21 @@ func (s *Store) Transactions() int64 {
 // Close closes the database.
 func (s *Store) Close() error { return s.e.Close() }
 
+// Observe has f told of each transaction: read, write, or count (of counters and marks), how long it took and its error.
+// To be called before others use the store.
+func (s *Store) Observe(f func(kind string, d time.Duration, err error)) { s.observe = f }
+
+// timed runs a transaction for the one who observes.
+func (s *Store) timed(kind string, run func() error) error {
+	if s.observe == nil {
+		return run()
+	}
+	begun := time.Now() // not the records' clock
+	err := run()
+	s.observe(kind, time.Since(begun), err)
+	return err
+}
+
 // tx is a transaction with the rules around it.
 type tx struct {
 	Tx
@@ -61,16 +77,16 @@ type tx struct {
 }
 
 func (s *Store) read(ctx context.Context, f func(t *tx) error) error {
-	return s.e.Read(ctx, func(t Tx) error { return f(&tx{t, s}) })
+	return s.timed("read", func() error { return s.e.Read(ctx, func(t Tx) error { return f(&tx{t, s}) }) })
 }
 
 func (s *Store) write(ctx context.Context, f func(t *tx) error) error {
-	return s.e.Write(ctx, func(t Tx) error { return f(&tx{t, s}) })
+	return s.timed("write", func() error { return s.e.Write(ctx, func(t Tx) error { return f(&tx{t, s}) }) })
 }
 
 // count writes counters and marks.
 func (s *Store) count(ctx context.Context, f func(t *tx) error) error {
-	return s.e.WriteRows(ctx, func(t Tx) error { return f(&tx{t, s}) })
+	return s.timed("count", func() error { return s.e.WriteRows(ctx, func(t Tx) error { return f(&tx{t, s}) }) })
 }
 
 // one reads a value in a transaction of its own.

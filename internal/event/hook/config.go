@@ -148,6 +148,13 @@ type Config struct {
 	Command CommandConfig
 	HTTP    HTTPConfig
 	Dir     string
+	// Observe, if set, is told of every call of Do: its hook, how long it took, its error.
+	Observe func(hook string, d time.Duration, err error)
+}
+
+// Names are the names of all hooks that are called.
+func Names() []string {
+	return []string{FSActions, ProviderActions, Startup, PostConnect, PostDisconnect, CheckPassword, PreLogin, PostLogin, ExternalAuth, Interactive}
 }
 
 // DefaultConfig is what holds for keys that the configuration does not name.

@@ -98,6 +98,16 @@ type Call struct {
 
 // Do runs the hook and gives its answer, at most 1 MiB.
 func (r *Runner) Do(ctx context.Context, c Call) ([]byte, error) {
+	if r.cfg.Observe == nil {
+		return r.do(ctx, c)
+	}
+	begun := time.Now()
+	data, err := r.do(ctx, c)
+	r.cfg.Observe(c.Hook, time.Since(begun), err)
+	return data, err
+}
+
+func (r *Runner) do(ctx context.Context, c Call) ([]byte, error) {
 	release, err := r.enter(ctx, c.Hook)
 	if err != nil {
 		return nil, err

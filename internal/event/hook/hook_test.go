@@ -218,3 +218,24 @@ func TestConfigIsChecked(t *testing.T) {
 		}
 	}
 }
+
+func TestCallsAreObserved(t *testing.T) {
+	type said struct {
+		hook   string
+		failed bool
+	}
+	var got []said
+	r, _ := newRunner(t, func(c *Config) {
+		c.Observe = func(hook string, d time.Duration, err error) {
+			if d <= 0 {
+				t.Errorf("%s took %v", hook, d)
+			}
+			got = append(got, said{hook, err != nil})
+		}
+	})
+	r.Do(t.Context(), Call{Hook: Startup, Target: script(t, "exit 0\n")})
+	r.Do(t.Context(), Call{Hook: PreLogin, Target: script(t, "exit 1\n")})
+	if len(got) != 2 || got[0] != (said{Startup, false}) || got[1] != (said{PreLogin, true}) {
+		t.Errorf("got %v", got)
+	}
+}
