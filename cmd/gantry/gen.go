@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
 
 	"github.com/gantryhq/gantry/internal/config"
 )
@@ -57,10 +56,7 @@ func (a *app) genManCmd() *cobra.Command {
 			if err := os.MkdirAll(dir, 0o755); err != nil {
 				return fmt.Errorf("gen man: %w", err)
 			}
-			root := cmd.Root()
-			root.DisableAutoGenTag = true // the same pages from the same source
-			header := &doc.GenManHeader{Section: "1", Source: "Gantry " + version, Manual: "Gantry"}
-			if err := doc.GenManTree(root, header, dir); err != nil {
+			if err := writeManual(cmd.Root(), dir); err != nil {
 				return fmt.Errorf("gen man: %w", err)
 			}
 			return nil

@@ -57,7 +57,7 @@ func TestCompletionsAndManualPages(t *testing.T) {
 		t.Fatal(msg)
 	}
 	page, err := os.ReadFile(filepath.Join(dir, "gantry-serve.1"))
-	if err != nil || !strings.Contains(string(page), "grace-time") {
+	if err != nil || !strings.Contains(string(page), `\fB\-\-grace\-time\fR \fIint\fR`) {
 		t.Errorf("gantry-serve.1: %v", err)
 	}
 }
