@@ -37,6 +37,7 @@ var mayImport = map[string]struct {
 	"internal/logs":    {nil, "records are written, not understood"},
 	"vfs":              {[]string{"vfs"}, "storage knows no account, session or protocol"},
 	"vfs/object":       {[]string{"vfs"}, "objects are a tree whatever the vendor"},
+	"pprof":            {nil, "telemetry shows what it is given and knows no part"},
 	"bench":            {[]string{"bench"}, "it measures the built binary from outside"},
 	"cache":            {nil, "a memo knows nothing of what it keeps"},
 }

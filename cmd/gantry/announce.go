@@ -26,6 +26,9 @@ func (n *node) announce(w io.Writer) {
 	for _, d := range n.httpDoors {
 		fmt.Fprintf(w, "  HTTP      %s\n", d.Addr())
 	}
+	if n.telemetry != nil {
+		fmt.Fprintf(w, "  telemetry %s\n", n.telemetry.door.Addr())
+	}
 	keys := n.ssh.HostKeys()
 	if len(n.listeners) == 0 {
 		keys = nil // nobody will see them

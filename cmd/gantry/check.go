@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gantryhq/gantry/engine"
 	"github.com/gantryhq/gantry/internal/account/sqlstore"
 	"github.com/gantryhq/gantry/ssh"
 )
@@ -95,7 +96,10 @@ func checkPorts(ctx context.Context, s *settings) (notes []string, err error) {
 		case isInUse(err):
 			notes = append(notes, "port: "+addr+" is in use now, by this server if it is running")
 		default:
-			errs = append(errs, fmt.Errorf("%s.bindings[%d]: %w", key, index, err))
+			if index >= 0 {
+				key = fmt.Sprintf("%s.bindings[%d]", key, index)
+			}
+			errs = append(errs, fmt.Errorf("%s: %w", key, err))
 		}
 	}
 	for i, b := range s.SFTPD.Bindings {
@@ -120,6 +124,11 @@ func checkPorts(ctx context.Context, s *settings) (notes []string, err error) {
 	}
 	if !any {
 		errs = append(errs, errNoService)
+	}
+	if t := s.Telemetry; t.IsOn() {
+		look("telemetry", -1, t.IsSocket(), t.BindAddress, t.BindPort, func(ctx context.Context) (net.Listener, error) {
+			return engine.Listen(ctx, t.BindAddress, t.BindPort)
+		})
 	}
 	return notes, errors.Join(errs...)
 }

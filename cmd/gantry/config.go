@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/gantryhq/gantry/dav"
+	"github.com/gantryhq/gantry/engine"
 	"github.com/gantryhq/gantry/ftp"
 	"github.com/gantryhq/gantry/httpapi"
 	"github.com/gantryhq/gantry/internal/account"
@@ -26,6 +27,7 @@ import (
 	"github.com/gantryhq/gantry/internal/guard"
 	"github.com/gantryhq/gantry/internal/logs"
 	"github.com/gantryhq/gantry/internal/session"
+	"github.com/gantryhq/gantry/pprof"
 	"github.com/gantryhq/gantry/ssh"
 )
 
@@ -42,6 +44,7 @@ type Config struct {
 	DataProvider DataProvider   `json:"data_provider"`
 	KMS          KMS            `json:"kms"`
 	MFA          MFA            `json:"mfa"`
+	Telemetry    pprof.Config   `json:"telemetry"`
 
 	Command hook.CommandConfig `json:"command"`
 	HTTP    hook.HTTPConfig    `json:"http"`
@@ -51,6 +54,9 @@ type Config struct {
 func (c *Config) Validate() error {
 	if d := c.Common.Guard.Defender; d.Enabled && d.Driver == "provider" && !c.DataProvider.isShared() {
 		return errors.New("common.defender.driver: provider needs data_provider.is_shared 1 and a database server (postgresql, cockroachdb, mysql); use memory")
+	}
+	if _, err := engine.CipherSuites(c.Telemetry.TLSCipherSuites); err != nil {
+		return fmt.Errorf("telemetry.tls_cipher_suites: %w", err)
 	}
 	return nil
 }
@@ -295,11 +301,13 @@ func defaultConfig() *Config {
 		Command: hooks.Command,
 		HTTP:    hooks.HTTP,
 		MFA:     MFA{TOTP: auth.DefaultTOTP()},
-		Common:  Common{Session: session.DefaultConfig(), Guard: guard.DefaultConfig(), Cloud: Cloud{SweepHours: 72}, SecretMinEntropy: 80},
-		SFTPD:   ssh.DefaultConfig(),
-		FTPD:    ftp.DefaultConfig(),
-		WebDAVD: dav.DefaultConfig(),
-		HTTPD:   httpapi.DefaultConfig(),
+
+		Telemetry: pprof.DefaultConfig(),
+		Common:    Common{Session: session.DefaultConfig(), Guard: guard.DefaultConfig(), Cloud: Cloud{SweepHours: 72}, SecretMinEntropy: 80},
+		SFTPD:     ssh.DefaultConfig(),
+		FTPD:      ftp.DefaultConfig(),
+		WebDAVD:   dav.DefaultConfig(),
+		HTTPD:     httpapi.DefaultConfig(),
 		DataProvider: DataProvider{
 			Driver: "sqlite", Name: "gantry.db", TrackQuota: session.TrackLimited, NamingRules: account.DefaultRules().Naming,
 			PasswordHashing: auth.DefaultHashConfig(), PasswordCaching: true, BackupsPath: "backups",
@@ -405,6 +413,7 @@ func (a *app) load(f *flags, fs *pflag.FlagSet) (*settings, error) {
 		s.report.Warnings = append(s.report.Warnings, fmt.Sprintf("data_provider.is_shared: %s serves one process at a time, so it is taken as 0", s.DataProvider.Driver))
 	}
 	s.report.Warnings = append(s.report.Warnings, s.checkHooks()...)
+	s.report.Warnings = append(s.report.Warnings, s.Telemetry.Warnings()...)
 	return s, err
 }
 

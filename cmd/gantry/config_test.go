@@ -35,7 +35,7 @@ func TestFileOfAnotherServerLoadsWithWarningsOnly(t *testing.T) {
 				t.Errorf("%s: %s", name, w)
 			}
 		}
-		for _, section := range []string{"httpd", "telemetry", "plugins"} {
+		for _, section := range []string{"httpd", "smtp", "plugins"} {
 			if !slices.ContainsFunc(s.report.Warnings, func(w string) bool { return strings.Contains(w, ": "+section) }) {
 				t.Errorf("%s: no warning names %s", name, section)
 			}

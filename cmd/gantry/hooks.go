@@ -34,12 +34,15 @@ type hooks struct {
 	provider *event.Provider
 	logins   *event.Queue // post_login_hook
 	left     *event.Queue // post_disconnect_hook
+	queues   map[string]*event.Queue
 }
 
 // newHooks makes the runner and the queues. Their end is noted on n: it comes after the sessions'.
 func (n *node) newHooks() (*hooks, error) {
 	log := n.log.With("sender", "hook")
-	runner, err := hook.New(n.s.hookConfig(), log)
+	cfg := n.s.hookConfig()
+	cfg.Observe = n.metrics.Hooked
+	runner, err := hook.New(cfg, log)
 	if err != nil {
 		return nil, err
 	}
@@ -47,8 +50,10 @@ func (n *node) newHooks() (*hooks, error) {
 		runner.Close()
 		return nil
 	})
+	queues := map[string]*event.Queue{}
 	queue := func(name string) *event.Queue {
 		q := event.NewQueue(name, log)
+		queues[name] = q
 		n.later(func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, queueWait)
 			defer cancel()
@@ -63,6 +68,7 @@ func (n *node) newHooks() (*hooks, error) {
 		provider: event.NewProvider(n.s.DataProvider.Actions, runner, queue(hook.ProviderActions), log),
 		logins:   queue(hook.PostLogin),
 		left:     queue(hook.PostDisconnect),
+		queues:   queues,
 	}, nil
 }
 

@@ -12,7 +12,6 @@ const laterKeys = `
 common: resume_max_size metadata.* event_manager.*
 acme: domains email key_type certs_path ca_endpoint renew_days http01_challenge.port http01_challenge.proxy_header http01_challenge.webroot tls_alpn01_challenge.port
 httpd: bindings[].enable_web_admin bindings[].enable_web_client bindings[].enabled_login_methods bindings[].hide_login_url bindings[].languages bindings[].base_url bindings[].oidc.* bindings[].branding.* templates_path static_files_path openapi_path cookie_lifetime share_cookie_lifetime hide_support_link
-telemetry: bind_port bind_address enable_profiler auth_user_file certificate_file certificate_key_file tls_cipher_suites min_tls_version tls_protocols
 smtp: host port from user password auth_type encryption domain templates_path debug oauth2.provider oauth2.tenant oauth2.client_id oauth2.client_secret oauth2.refresh_token
 plugins[]: *
 `

@@ -58,6 +58,9 @@ func (n *node) listen(ctx context.Context) error {
 	if err := n.listenHTTP(ctx); err != nil {
 		return err
 	}
+	if err := n.listenTelemetry(ctx); err != nil {
+		return err
+	}
 	for i, b := range bindings {
 		if len(passed) == 0 {
 			l, err := b.Listen(ctx)

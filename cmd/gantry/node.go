@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -21,6 +22,7 @@ import (
 	"github.com/gantryhq/gantry/internal/logs"
 	"github.com/gantryhq/gantry/internal/session"
 	"github.com/gantryhq/gantry/internal/systemd"
+	"github.com/gantryhq/gantry/pprof"
 	"github.com/gantryhq/gantry/ssh"
 )
 
@@ -56,6 +58,11 @@ type node struct {
 	http      *httpapi.Server
 	httpDoors []httpDoor
 	proxy     engine.Proxy
+	hasher    *auth.Hasher
+	cloud     *cloud
+	metrics   *pprof.Metrics
+	telemetry *telemetry // nil: off
+	stopping  atomic.Bool
 	undo      []func(ctx context.Context) error // ends what was started, last first
 
 	serving sync.WaitGroup // one for each listener
@@ -108,6 +115,9 @@ func (n *node) start(ctx context.Context) error {
 		}
 	}
 	n.accept()
+	if err := n.serveTelemetry(); err != nil {
+		return err
+	}
 	n.backups()
 	n.tellStartup()
 	return nil
@@ -127,7 +137,7 @@ func (n *node) tellStartup() {
 
 // accept lets clients in.
 func (n *node) accept() {
-	n.failed = make(chan error, len(n.listeners)+len(n.ftpDoors)+len(n.davDoors)+len(n.httpDoors))
+	n.failed = make(chan error, len(n.listeners)+len(n.ftpDoors)+len(n.davDoors)+len(n.httpDoors)+1) // and telemetry's
 	for _, d := range n.httpDoors {
 		n.serving.Go(func() {
 			if err := n.http.Serve(d.index, d.Listener); err != nil {
@@ -168,6 +178,7 @@ func (n *node) later(undo func(ctx context.Context) error) { n.undo = append(n.u
 // stop ends the server: no new connections, transfers may finish within grace, then everything is closed in
 // the reverse order of the start. Another signal that asks to stop ends the grace time.
 func (n *node) stop(grace time.Duration, sig <-chan os.Signal) error {
+	n.stopping.Store(true) // what telemetry says of our health; it is there until the transfers have ended
 	if n.ssh != nil {
 		// Not the caller's context: it may have ended, and that is why we stop.
 		ctx, cancel := context.WithTimeout(context.Background(), grace)
@@ -208,9 +219,10 @@ func (n *node) stop(grace time.Duration, sig <-chan os.Signal) error {
 			n.log.Warn("connections did not end in order", "sender", "service", "error", err)
 		}
 	}
-	n.serving.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()
+	n.telemetry.stop(ctx)
+	n.serving.Wait()
 	var errs []error
 	for i := len(n.undo) - 1; i >= 0; i-- {
 		if err := n.undo[i](ctx); err != nil {
@@ -236,6 +248,9 @@ func (n *node) addresses() []string {
 	}
 	for _, d := range n.httpDoors {
 		out = append(out, d.Addr().String())
+	}
+	if n.telemetry != nil {
+		out = append(out, n.telemetry.door.Addr().String())
 	}
 	return out
 }

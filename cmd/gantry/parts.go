@@ -42,6 +42,8 @@ func (n *node) build(ctx context.Context) error {
 		return err
 	}
 	n.later(func(context.Context) error { return n.store.Close() })
+	n.hasher = hasher
+	n.metrics = n.newMetrics()
 	n.shared = n.share()
 	if n.s.DataProvider.Driver == "memory" {
 		if err := n.s.fillMemory(ctx, n.store); err != nil {
@@ -75,6 +77,8 @@ func (n *node) build(ctx context.Context) error {
 		storages.close()
 		return nil
 	})
+	n.cloud = storages.cloud
+	storages.cloud.options.Observe = n.observeBucket
 	n.guard = guard.New(n.s.Common.Guard, n.log.Logger, nil)
 	n.shared.shareDefender(n)
 	deps := session.Deps{
@@ -84,9 +88,9 @@ func (n *node) build(ctx context.Context) error {
 		Locks:    n.store,
 		Props:    n.store,
 		NewFS:    storages.open,
-		Sinks:    []event.Sink{event.LogSink(n.log.Logger), n.hooks.actions},
+		Sinks:    []event.Sink{event.LogSink(n.log.Logger), n.hooks.actions, &counting{n.metrics}},
 		Log:      n.log.Logger,
-		LoggedIn: n.hooks.loggedIn,
+		LoggedIn: n.loggedIn,
 		Left:     n.hooks.ended,
 		Failed:   n.loginFailed,
 		Delay:    n.guard.LoginDelay,
@@ -357,7 +361,7 @@ func (n *node) apply(fresh *settings) error {
 			return err
 		}
 	}
-	return errors.Join(n.ftp.Reload(), n.dav.Reload(), n.http.Reload(), n.ssh.ReloadConfig(fresh.SFTPD))
+	return errors.Join(n.ftp.Reload(), n.dav.Reload(), n.http.Reload(), n.telemetry.reload(), n.ssh.ReloadConfig(fresh.SFTPD))
 }
 
 // needRestart names the keys whose values changed and that apply does not change.
