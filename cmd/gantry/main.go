@@ -46,6 +46,7 @@ func (a *app) run(args []string) int {
 		a.portableCmd(),
 		a.startSubsysCmd(),
 		a.checkCmd(),
+		a.profileCmd(),
 		a.loadCmd(),
 		a.dumpCmd(),
 		a.convertUsersCmd(),

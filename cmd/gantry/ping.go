@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -24,12 +24,16 @@ func (a *app) pingCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ping",
 		Short: "Ask a running server for a sign of life",
-		Long:  "ping connects to the first SFTP binding and reads the server's greeting. Exit code 0: a server answered.",
-		Args:  cobra.NoArgs,
+		Long: "ping asks /healthz of the telemetry listener where one is configured, and else reads the greeting of the first SFTP\n" +
+			"binding. Exit code 0: a server answered, and is well.",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := a.load(f, cmd.Flags())
 			if err != nil {
 				return err
+			}
+			if s.Telemetry.IsOn() {
+				return a.pingHealth(cmd.Context(), s)
 			}
 			for _, b := range s.SFTPD.Bindings {
 				if !b.IsValid() {
@@ -49,6 +53,26 @@ func (a *app) pingCmd() *cobra.Command {
 	}
 	f.add(cmd.Flags())
 	return cmd
+}
+
+// pingHealth asks for the server's health.
+func (a *app) pingHealth(ctx context.Context, s *settings) error {
+	ctx, cancel := context.WithTimeout(ctx, pingWait)
+	defer cancel()
+	resp, err := s.askTelemetry(ctx, "/healthz")
+	if err != nil {
+		return fmt.Errorf("ping: %w", err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	if err != nil {
+		return fmt.Errorf("ping: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("ping: the server answers %s\n%s", resp.Status, strings.TrimSpace(string(text)))
+	}
+	_, err = fmt.Fprintf(a.stdout, "%s\n", printable(string(text)))
+	return err
 }
 
 // ping reads the greeting of the SSH server at addr.
@@ -71,12 +95,5 @@ func ping(ctx context.Context, addr string) (string, error) {
 
 // dialAddress is where a server with this binding is reached from the same machine.
 func dialAddress(b ssh.Binding) string {
-	host := b.Address
-	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-		if ip.Is6() {
-			host = "::1"
-		}
-	}
-	return net.JoinHostPort(host, strconv.Itoa(b.Port))
+	return net.JoinHostPort(loopbackOf(b.Address), strconv.Itoa(b.Port))
 }
