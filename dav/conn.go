@@ -237,6 +237,11 @@ func (c *conn) Data(_ *engine.Conn, in []byte) (int, engine.Verdict) {
 		return n, v
 	}
 	r.row = m
+	if n == len(in) { // more than one at once is not for the loop
+		if v, ok := c.instant(r); ok {
+			return n, v
+		}
+	}
 	switch {
 	case r.length == 0:
 	case r.length > 0 && r.length <= smallBody && (!r.expect || len(in)-n >= int(r.length)):
@@ -245,8 +250,13 @@ func (c *conn) Data(_ *engine.Conn, in []byte) (int, engine.Verdict) {
 			c.ec.SetDeadline(c.srv.now().Add(c.srv.header))
 			return n, engine.Keep()
 		}
-		r.body = bytes.NewReader(bytes.Clone(in[n : n+int(r.length)]))
-		n += int(r.length)
+		body := in[n : n+int(r.length)]
+		if n += len(body); n == len(in) {
+			if v, ok := c.instantFind(r, body); ok {
+				return n, v
+			}
+		}
+		r.body = bytes.NewReader(bytes.Clone(body))
 	default:
 		b := &body{chunked: r.length < 0, left: max(0, r.length), pace: pace{stall: c.srv.stall, rate: int64(c.srv.cfg.MinRate)}}
 		if m.needs&bulk == 0 {
@@ -259,7 +269,8 @@ func (c *conn) Data(_ *engine.Conn, in []byte) (int, engine.Verdict) {
 
 // request makes a request of a head. With an error there is one, to be answered.
 func (c *conn) request(h *head) (*request, error) {
-	r := &request{
+	r := requests.Get().(*request)
+	*r = request{
 		method: h.method, prefix: c.b.Prefix, scheme: "http", host: h.host, remote: c.ec.Remote(), body: emptyBody{},
 		length: h.length, fields: h, old: h.old, closes: h.closes, expect: h.expect,
 	}
@@ -273,6 +284,11 @@ func (c *conn) request(h *head) (*request, error) {
 	}
 	if err == nil && t.star && h.method != "OPTIONS" {
 		err = errTarget
+	}
+	if raw := h.authorization(); equalSecret(raw, c.auth) {
+		r.auth = c.auth // which is kept already
+	} else {
+		r.auth = string(raw)
 	}
 	c.applyProxy(r)
 	return r, err
@@ -288,7 +304,7 @@ func (c *conn) atOnce(r *request) (m method, v engine.Verdict, ok bool) {
 		}
 		return m, c.say(r, fail(501, "The method is not known")), true
 	}
-	anonymous := r.header("Authorization") == ""
+	anonymous := r.auth == ""
 	if x := c.srv.cors; x != nil && r.method == "OPTIONS" && anonymous {
 		w := newResponse(c.srv, c, r)
 		if x.apply(r, w) {
@@ -340,7 +356,10 @@ func (c *conn) put(r *request, w *response) engine.Verdict {
 	}
 	w.finish(out)
 	c.ec.Write(out.B)
-	return c.after(r, w, nil)
+	v := c.after(r, w, nil)
+	w.free()
+	r.free()
+	return v
 }
 
 // start runs a request in the lane of its user, or in that of logins.
@@ -414,6 +433,8 @@ func (c *conn) serve(r *request, out *bytebufferpool.ByteBuffer, err error) engi
 	c.trace(r, w, begun, err)
 	v := c.after(r, w, err)
 	c.l = nil
+	w.free()
+	r.free()
 	return v
 }
 

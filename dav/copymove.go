@@ -65,17 +65,17 @@ func (r *request) toDestination(w *response, d depth, move bool) error {
 	var replaced bool
 	var failed failures
 	if move {
-		replaced, err = r.s.MoveTree(r.ctx, r.path, to, replace)
+		replaced, err = r.s.MoveTree(r.ctx, r.path, to, replace, failed.add)
 	} else {
 		replaced, err = r.s.CopyTree(r.ctx, r.path, to, session.CopyOptions{Replace: replace, Shallow: shallow, Failed: failed.add})
 	}
 	switch {
+	case errors.Is(err, session.ErrStays), err == nil && len(failed.list) > 0:
+		return failed.write(r, w)
 	case errors.Is(err, fs.ErrExist):
 		return errPrecondition // RFC 4918 10.6
 	case err != nil:
 		return err
-	case len(failed.list) > 0:
-		return failed.write(r, w)
 	}
 	if replaced {
 		w.status(204)

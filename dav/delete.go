@@ -4,7 +4,7 @@ import (
 	"errors"
 	"io/fs"
 
-	"github.com/gantryhq/gantry/vfs"
+	"github.com/gantryhq/gantry/internal/session"
 )
 
 // delete removes a file, or a directory with all that is in it (RFC 4918 9.6).
@@ -37,21 +37,16 @@ func (s *Server) delete(r *request, w *response) error {
 		w.status(204)
 		return nil
 	}
-	err = r.s.RemoveAll(r.ctx, r.path)
-	if err == nil {
+	var failed failures
+	err = r.s.RemoveTree(r.ctx, r.path, failed.add)
+	switch {
+	case err == nil:
 		w.status(204)
 		return nil
-	}
-	// What keeps a child has a status of its own; the directories above it stay (RFC 4918 9.6.1).
-	e, ok := errors.AsType[*fs.PathError](err)
-	if !ok {
+	case len(failed.list) == 0:
 		return err
+	case !errors.Is(err, session.ErrStays):
+		failed.add(r.path, err)
 	}
-	at, perr := vfs.ParsePath(e.Path)
-	if perr != nil || at == r.path || !at.Within(r.path) {
-		return err
-	}
-	var failed failures
-	failed.add(at, err)
 	return failed.write(r, w)
 }

@@ -26,7 +26,8 @@ type head struct {
 	length int64 // of the body in bytes; -1: chunked
 	old    bool  // HTTP/1.0
 	closes bool
-	expect bool // 100-continue
+	expect bool   // 100-continue
+	names  uint64 // of the fields, by nameBit: most that are asked for are not there
 	fields fasthttp.RequestHeader
 }
 
@@ -39,6 +40,9 @@ func (h *head) free() {
 
 // get implements fields. What it returns is the caller's.
 func (h *head) get(name string) string {
+	if h.names&nameBit(name) == 0 {
+		return ""
+	}
 	if v := h.fields.Peek(name); len(v) == 0 {
 		return ""
 	}
@@ -47,6 +51,19 @@ func (h *head) get(name string) string {
 		return string(all[0])
 	}
 	return string(bytes.Join(all, []byte(", ")))
+}
+
+// nameBit is one of 64 bits for a name, whatever its case. Several names share a bit.
+func nameBit[T string | []byte](name T) uint64 {
+	return 1 << ((uint(len(name))*5 + uint(name[0]|0x20)) & 63)
+}
+
+// authorization is the value of that field, or nil. It is the head's.
+func (h *head) authorization() []byte {
+	if h.names&nameBit("Authorization") == 0 {
+		return nil
+	}
+	return h.fields.Peek("Authorization")
 }
 
 // Failures of a head. After them the connection ends: where the next request begins is not known.
@@ -126,7 +143,7 @@ func (h *head) scan(b []byte) error {
 	if err := h.requestLine(line); err != nil {
 		return err
 	}
-	h.length, h.closes, h.expect, h.host = 0, h.old, false, ""
+	h.length, h.closes, h.expect, h.host, h.names = 0, h.old, false, "", 0
 	var seen uint32 // bits of onlyOnce
 	var coded, hosted, sized, alive bool
 	for n := 0; ; n++ {
@@ -144,6 +161,7 @@ func (h *head) scan(b []byte) error {
 		if !isToken(name) {
 			return errHead
 		}
+		h.names |= nameBit(name)
 		for _, c := range value {
 			if c < ' ' && c != '\t' || c == 0x7f {
 				return errHead

@@ -239,6 +239,8 @@ func (g *testGate) Take(_ context.Context, a netip.Addr) error {
 	return g.tooFast
 }
 
+func (g *testGate) Unlimited() bool { return false }
+
 func (g *testGate) set(f func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

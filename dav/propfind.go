@@ -42,17 +42,23 @@ func (s *Server) propfind(r *request, w *response) error {
 	if d == depthInfinity && info.IsDir() && s.walkLimit <= 0 {
 		return errFiniteDepth
 	}
-	k := newWalk(s, r, w, f)
-	defer k.release()
 	e := entry{own: true, path: r.path, info: info}
 	if f.dead {
 		if e.dead, err = r.s.Props(r.ctx, r.path); err != nil {
 			return err
 		}
 	}
+	return s.tell(r, w, f, &e, d)
+}
+
+// tell answers with what was asked for of e, the request's own resource, and of what is in it.
+func (s *Server) tell(r *request, w *response, f *find, e *entry, d depth) error {
+	k := newWalk(s, r, w, f)
+	defer k.release()
+	info := &e.info
 	k.href = appendHref(k.href, r.prefix, r.path, info.IsDir())
 	k.p.b = append(k.p.b, multistatusHead...)
-	k.p.response(k.href, &e)
+	k.p.response(k.href, e)
 	if info.IsDir() && d != depthZero {
 		levels := 1
 		if d == depthInfinity {
@@ -237,13 +243,22 @@ type findSlot struct {
 	find *find
 }
 
+// known is what a body means, nil if it has not been seen.
+func (c *findCache) known(body []byte) (*find, *atomic.Pointer[findSlot]) {
+	if len(body) > maxFindBytes {
+		return nil, nil
+	}
+	slot := &c.slots[maphash.Bytes(c.seed, body)%uint64(len(c.slots))]
+	if known := slot.Load(); known != nil && known.body == string(body) {
+		return known.find, slot
+	}
+	return nil, slot
+}
+
 func (c *findCache) parse(body []byte) (*find, error) {
-	var slot *atomic.Pointer[findSlot]
-	if len(body) <= maxFindBytes {
-		slot = &c.slots[maphash.Bytes(c.seed, body)%uint64(len(c.slots))]
-		if known := slot.Load(); known != nil && known.body == string(body) {
-			return known.find, nil
-		}
+	f, slot := c.known(body)
+	if f != nil {
+		return f, nil
 	}
 	f, err := parseFind(body)
 	if err != nil {

@@ -282,7 +282,7 @@ func (w *propWriter) displayName(b []byte, e *entry) []byte {
 // appendDate writes an HTTP date. Neighbours often have the same.
 func (w *propWriter) appendDate(b []byte, t time.Time) []byte {
 	if s := t.Unix(); s != w.second || len(w.lastDate) == 0 {
-		w.second, w.lastDate = s, t.UTC().AppendFormat(w.lastDate[:0], timeFormat)
+		w.second, w.lastDate = s, appendHTTPTime(w.lastDate[:0], t)
 	}
 	return append(b, w.lastDate...)
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/netip"
 	"strings"
+	"sync"
 
 	"github.com/gantryhq/gantry/internal/session"
 	"github.com/gantryhq/gantry/vfs"
@@ -27,11 +28,21 @@ type request struct {
 	length       int64          // of the body in bytes; -1: chunked
 
 	row    method
+	auth   string // the Authorization
 	fields fields
 	old    bool // HTTP/1.0
 	// closes: the client wants the connection to end after the answer.
 	closes bool
 	expect bool // 100-continue is waited for
+}
+
+// requests keeps those that have been answered.
+var requests = sync.Pool{New: func() any { return new(request) }}
+
+// free gives r back. Nothing may use it any more.
+func (r *request) free() {
+	*r = request{}
+	requests.Put(r)
 }
 
 // fields are the header fields of a request.

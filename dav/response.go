@@ -45,10 +45,20 @@ type response struct {
 
 type headerField struct{ name, value string }
 
+// responses keeps those that have been sent.
+var responses = sync.Pool{New: func() any { return new(response) }}
+
 func newResponse(s *Server, c *conn, r *request) *response {
-	w := &response{s: s, c: c, r: r, length: -1, bare: r.method == "HEAD"}
+	w := responses.Get().(*response)
+	w.s, w.c, w.r, w.length, w.bare = s, c, r, -1, r.method == "HEAD"
 	w.names = w.room[:0]
 	return w
+}
+
+// free gives w back. Nothing may use it any more.
+func (w *response) free() {
+	*w = response{}
+	responses.Put(w)
 }
 
 // set gives a header field its only value. Nothing that could end a line goes out.

@@ -21,6 +21,8 @@ import (
 type Gate interface {
 	engine.Gate
 	Take(ctx context.Context, addr netip.Addr) error
+	// Unlimited reports whether Take lets everybody pass at once, so that it need not be called now.
+	Unlimited() bool
 }
 
 // TooFast is a Gate's error for who comes too often.
@@ -40,6 +42,7 @@ type open struct{}
 
 func (open) Admit(context.Context, netip.Addr) (func(), error) { return func() {}, nil }
 func (open) Take(context.Context, netip.Addr) error            { return nil }
+func (open) Unlimited() bool                                   { return true }
 
 // Server serves WebDAV. Safe for concurrent use.
 type Server struct {

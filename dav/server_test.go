@@ -551,6 +551,10 @@ func TestDelete(t *testing.T) {
 	if !strings.Contains(g.body, "/d/kept/f</") || !strings.Contains(g.body, "403") {
 		t.Errorf("the answer does not say what stayed: %s", g.body)
 	}
+	if strings.Count(g.body, "<D:href>") != 1 { // RFC 4918 9.6.1: not the directories above
+		t.Errorf("the answer tells of more: %s", g.body)
+	}
+	c.ask("GET", "/d/e/").want(t, 404) // the others have gone
 	c.ask("GET", "/d/kept/f").want(t, 200)
 	c.ask("DELETE", "/none").want(t, 404)
 	c.ask("DELETE", "/").want(t, 403)

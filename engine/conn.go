@@ -438,7 +438,8 @@ func (c *Conn) settle(v Verdict) {
 			lane = c.e.short
 		}
 		c.lane = lane
-		lane.enter(func() bool { return c.work(v.work) })
+		f := v.work // the rest of the verdict is not kept
+		lane.enter(func() bool { return c.work(f) })
 	case lifting:
 		c.lift = v.lift
 		c.getUp()

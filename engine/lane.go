@@ -8,30 +8,48 @@ type pool struct {
 	all  sync.WaitGroup
 
 	mu   sync.Mutex // guards what follows
-	idle []chan func()
+	idle []chan task
 	over bool
 	size int // goroutines
 }
 
+// task is what a goroutine of a pool runs: a function, or those of a lane beginning with job.
+type task struct {
+	f    func()
+	lane *Lane
+	job  func() bool
+}
+
+func (t *task) run() {
+	if t.lane != nil {
+		t.lane.run(t.job)
+	} else {
+		t.f()
+	}
+}
+
 // Go runs f, at once, on its own goroutine.
-func (p *pool) Go(f func()) {
+func (p *pool) Go(f func()) { p.start(task{f: f}) }
+
+func (p *pool) start(t task) {
 	p.mu.Lock()
 	if n := len(p.idle); n > 0 {
 		ch := p.idle[n-1]
 		p.idle = p.idle[:n-1]
 		p.mu.Unlock()
-		ch <- f // it has room for one
+		ch <- t // it has room for one
 		return
 	}
 	p.size++
 	p.mu.Unlock()
-	p.all.Go(func() { p.run(f) })
+	p.all.Go(func() { p.run(t) })
 }
 
-func (p *pool) run(f func()) {
-	ch := make(chan func(), 1)
-	for f != nil {
-		f()
+func (p *pool) run(t task) {
+	ch := make(chan task, 1)
+	for more := true; more; t, more = <-ch {
+		t.run()
+		t = task{}
 		p.mu.Lock()
 		if p.over || len(p.idle) >= p.keep {
 			p.size--
@@ -40,7 +58,6 @@ func (p *pool) run(f func()) {
 		}
 		p.idle = append(p.idle, ch)
 		p.mu.Unlock()
-		f = <-ch
 	}
 }
 
@@ -78,7 +95,7 @@ func (l *Lane) enter(f func() (left bool)) {
 	}
 	l.running++
 	l.mu.Unlock()
-	l.pool.Go(func() { l.run(f) })
+	l.pool.start(task{lane: l, job: f})
 }
 
 func (l *Lane) run(f func() bool) {
@@ -90,7 +107,7 @@ func (l *Lane) run(f func() bool) {
 // leave gives the place of a function that goes on to run to the next one.
 func (l *Lane) leave() {
 	if f := l.next(); f != nil {
-		l.pool.Go(func() { l.run(f) })
+		l.pool.start(task{lane: l, job: f})
 	}
 }
 

@@ -207,6 +207,14 @@ type (
 	HostOpener interface {
 		OpenHost(ctx context.Context, name Path) (*os.File, error)
 	}
+	// Instant is an FS that has answers without waiting for a disk or a network, for whom an event loop may ask. ok says
+	// that there was one; else nothing has happened, whatever the reason, and the usual way is to be gone.
+	Instant interface {
+		// ReadInstant appends all of a regular file of at most most bytes to b.
+		ReadInstant(name Path, b []byte, most int) (out []byte, i FileInfo, ok bool)
+		// StatInstant is Stat.
+		StatInstant(name Path) (i FileInfo, ok bool)
+	}
 	// Resumer is an FS whose renames of directories take many steps. Interrupted reports whether one from from to to
 	// was cut off: to is a directory then, and the same Rename goes on with it.
 	Resumer interface {

@@ -44,6 +44,9 @@ type counting struct{ m *pprof.Metrics }
 // Asks implements event.Selective.
 func (*counting) Asks(string) bool { return false }
 
+// Prompt implements event.Prompt.
+func (*counting) Prompt(string) bool { return true }
+
 // Before implements event.Sink.
 func (*counting) Before(context.Context, *event.Event) error { return nil }
 

@@ -212,6 +212,28 @@ func (a *Authenticator) Current(ctx context.Context, id *Identity, t *Attempt) (
 	if err != nil {
 		return nil, denied(err)
 	}
+	return a.current(c, id, t)
+}
+
+// Remembered is Current where the account is in the cache: nothing is waited for. ok is false where it is not.
+func (a *Authenticator) Remembered(id *Identity, t *Attempt) (now *Identity, ok bool, err error) {
+	if id == nil || id.User == nil || id.User.Username == "" || t == nil {
+		return nil, true, deny(ReasonMalformed, nil)
+	}
+	name := id.User.Username
+	if !a.accounts.heard.Load() {
+		return nil, false, nil
+	}
+	c, ok := a.accounts.known.Get(name, a.accounts.epochs.At(fold(name)))
+	if !ok {
+		return nil, false, nil
+	}
+	now, err = a.current(c, id, t)
+	return now, true, err
+}
+
+// current passes id through Admit by what its account is now.
+func (a *Authenticator) current(c *compiled, id *Identity, t *Attempt) (*Identity, error) {
 	if c.user.Username != id.User.Username || c.user.ID != id.User.ID {
 		return nil, &Denied{Reason: ReasonUnknownUser, Unknown: true, Err: errors.New("the name stands for another account now")}
 	}

@@ -152,6 +152,7 @@ func TestFailedLoginsAreSeenAndSecretsAreNot(t *testing.T) {
 			c.Close()
 			t.Errorf("%q logs in with a wrong password", user)
 		}
+		s.WaitLog(map[string]any{"sender": "connection_failed", "username": user, "login_type": "password"})
 	}
 	data, err := os.ReadFile(filepath.Join(s.Dir, "gantry.log"))
 	if err != nil {

@@ -90,6 +90,9 @@ func (a *Actions) wants(action string) bool {
 // Asks implements Selective.
 func (a *Actions) Asks(action string) bool { return slices.Contains(a.cfg.ExecuteOn, action) }
 
+// Prompt implements Prompt.
+func (a *Actions) Prompt(action string) bool { return !a.Asks(action) }
+
 func (a *Actions) sync(action string) bool { return slices.Contains(a.cfg.ExecuteSync, action) }
 
 // Before has the hook refuse what it does not answer with success: a hook that is down denies (AUTH-5).

@@ -89,6 +89,12 @@ type Selective interface {
 	Asks(action string) bool
 }
 
+// Prompt is a Sink that can say beforehand that After will return at once with an action: then it may be called where
+// nothing may wait.
+type Prompt interface {
+	Prompt(action string) bool
+}
+
 // Approver is a Sink that may refuse an upload that has succeeded: the file is then removed again.
 type Approver interface {
 	Approve(ctx context.Context, e *Event) error

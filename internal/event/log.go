@@ -36,6 +36,12 @@ var senders = map[string]string{
 // Asks implements Selective.
 func (l *logSink) Asks(string) bool { return false }
 
+// Prompt implements Prompt. The handler knows whether a record has to wait for the disk.
+func (l *logSink) Prompt(string) bool {
+	h, ok := l.log.Handler().(interface{ Waits() bool })
+	return ok && !h.Waits()
+}
+
 func (l *logSink) Before(context.Context, *Event) error { return nil }
 
 func (l *logSink) After(ctx context.Context, e *Event) {
@@ -68,7 +74,10 @@ func (l *logSink) After(ctx context.Context, e *Event) {
 	if e.Err != nil {
 		attrs = append(attrs, slog.String("error", Text(e.Err.Error())))
 	}
-	l.log.LogAttrs(ctx, slog.LevelInfo, "", attrs...)
+	// Past the logger, which would look for our caller's line: no record has it, and every transfer would pay for it.
+	r := slog.NewRecord(time.Now(), slog.LevelInfo, "", 0)
+	r.AddAttrs(attrs...)
+	l.log.Handler().Handle(ctx, r)
 }
 
 func commandAttrs(e *Event) []slog.Attr {

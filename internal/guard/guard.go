@@ -255,6 +255,9 @@ func (g *Guard) Take(ctx context.Context, addr netip.Addr, p Protocol) error {
 	return nil
 }
 
+// Unlimited reports whether Take lets everybody pass at once.
+func (g *Guard) Unlimited() bool { return len(*g.limiters.Load()) == 0 }
+
 // Total is how many connections are counted in.
 func (g *Guard) Total() int { return int(g.total.Load()) }
 

@@ -52,6 +52,10 @@ func isHarmful(r rune) bool {
 var secretWords = []string{"password", "passphrase", "secret", "token", "private_key", "authorization", "api_key", "cookie"}
 
 func isSecret(key string) bool {
+	switch key { // what every transfer's record has
+	case "local_addr", "remote_addr", "elapsed_ms", "size_bytes", "username", "file_path", "virtual_path", "connection_id", "protocol":
+		return false
+	}
 	for _, w := range secretWords {
 		if strings.Contains(key, w) {
 			return true

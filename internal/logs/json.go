@@ -61,10 +61,23 @@ func (h *JSON) Handle(_ context.Context, r slog.Record) error {
 	}
 	b = append(b, "}\n"...)
 	buf.B = b
+	if g, ok := h.w.(*gather); ok { // which several may write to
+		_, err := g.Write(b)
+		if r.Level >= slog.LevelError {
+			err = g.Flush() // what follows may be the end
+		}
+		return err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	_, err := h.w.Write(b)
 	return err
+}
+
+// Waits reports whether a record may have to wait for the log's file.
+func (h *JSON) Waits() bool {
+	g, ok := h.w.(*gather)
+	return !ok || g.busy()
 }
 
 // connectionFailed is the sender of records that fail2ban reads.
@@ -108,11 +121,15 @@ func appendString(b []byte, s string, limit int) []byte {
 	s, cut := bound(s, limit)
 	b = append(b, '"')
 	for i := 0; i < len(s); {
-		if c := s[i]; c >= 0x20 && c < 0x7f {
-			if c == '"' || c == '\\' {
-				b = append(b, '\\')
-			}
-			b = append(b, c)
+		from := i
+		for i < len(s) && s[i] >= 0x20 && s[i] < 0x7f && s[i] != '"' && s[i] != '\\' {
+			i++
+		}
+		if b = append(b, s[from:i]...); i == len(s) {
+			break
+		}
+		if c := s[i]; c == '"' || c == '\\' {
+			b = append(b, '\\', c)
 			i++
 			continue
 		}

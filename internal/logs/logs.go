@@ -1,6 +1,9 @@
 // Package logs writes the server's log: JSON lines for files and collectors, a form for people on a
 // terminal, rotation by size and age.
 //
+// Lines for files and collectors are gathered and written together, within a tenth of a second, or at once with a record
+// of level error; a terminal gets each at once.
+//
 // A JSON line starts with level, time and sender, in this order, is compact, and keeps the order in which
 // attributes were given: fail2ban filters and log collectors of SFTPGo read it as it is. What peers choose
 // (user names, paths, client names) is escaped, so that no line break, terminal control or text direction
@@ -74,8 +77,9 @@ func ParseLevel(s string) (slog.Level, error) {
 // Log is an open log. Safe for concurrent use.
 type Log struct {
 	*slog.Logger
-	level *slog.LevelVar
-	file  *lumberjack.Logger // nil when the log goes to standard output
+	level  *slog.LevelVar
+	file   *lumberjack.Logger // nil when the log goes to standard output
+	gather *gather            // nil on a terminal
 }
 
 // Open opens the log. Standard output gets the form for people when it is a terminal. The parts of the
@@ -91,7 +95,8 @@ func Open(cfg Config, stdout *os.File) (*Log, error) {
 		if term.IsTerminal(int(stdout.Fd())) {
 			l.Logger = slog.New(NewConsole(stdout, l.level, cfg.UTC, os.Getenv("NO_COLOR") == ""))
 		} else {
-			l.Logger = slog.New(NewJSON(stdout, l.level, cfg.UTC))
+			l.gather = newGather(stdout)
+			l.Logger = slog.New(NewJSON(l.gather, l.level, cfg.UTC))
 		}
 		return l, nil
 	}
@@ -107,27 +112,41 @@ func Open(cfg Config, stdout *os.File) (*Log, error) {
 	l.file = &lumberjack.Logger{
 		Filename: cfg.Path, MaxSize: cfg.MaxSize, MaxBackups: cfg.MaxBackups, MaxAge: cfg.MaxAge, Compress: cfg.Compress,
 	}
-	l.Logger = slog.New(NewJSON(&fallback{w: l.file, other: os.Stderr}, l.level, cfg.UTC))
+	l.gather = newGather(&fallback{w: l.file, other: os.Stderr})
+	l.Logger = slog.New(NewJSON(l.gather, l.level, cfg.UTC))
 	return l, nil
 }
 
 // SetLevel changes the level of every logger made from l.
 func (l *Log) SetLevel(level slog.Level) { l.level.Set(level) }
 
-// Rotate moves the file away and starts a new one.
+// Flush writes what has been logged so far. A record of level error does so by itself; others follow within a tenth of
+// a second.
+func (l *Log) Flush() error {
+	if l.gather == nil {
+		return nil
+	}
+	return l.gather.Flush()
+}
+
+// Rotate moves the file away, with what has been logged so far, and starts a new one.
 func (l *Log) Rotate() error {
 	if l.file == nil {
 		return nil
 	}
-	return l.file.Rotate()
+	return errors.Join(l.Flush(), l.file.Rotate())
 }
 
-// Close closes the file.
+// Close writes what has been logged and closes the file. Records that come later are written all the same.
 func (l *Log) Close() error {
-	if l.file == nil {
-		return nil
+	var err error
+	if l.gather != nil {
+		err = l.gather.Close()
 	}
-	return l.file.Close()
+	if l.file != nil {
+		err = errors.Join(err, l.file.Close())
+	}
+	return err
 }
 
 // fallback writes to other what w does not take, so that a full disk does not hide what happens. It tells

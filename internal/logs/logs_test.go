@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -160,6 +164,7 @@ func TestFileRotatesAndLevelChanges(t *testing.T) {
 	}
 	l.SetLevel(slog.LevelDebug)
 	l.Debug("two")
+	l.Flush()
 	data, err := os.ReadFile(cfg.Path)
 	if err != nil || !strings.Contains(string(data), `"message":"two"`) || strings.Contains(string(data), "one") {
 		t.Errorf("got %s, %v", data, err)
@@ -188,6 +193,161 @@ func TestLogThatCannotBeWrittenRefusesToOpen(t *testing.T) {
 	err := cfg.Validate()
 	if err == nil || !strings.Contains(err.Error(), "log-level") || !strings.Contains(err.Error(), "log-max-age") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// sink keeps what is written, each call by itself. While it is held it writes nothing.
+type sink struct {
+	hold   sync.Mutex
+	mu     sync.Mutex // guards what follows
+	writes []string
+	wrote  chan struct{} // one for each write; nil
+}
+
+func (s *sink) Write(p []byte) (int, error) {
+	s.hold.Lock()
+	defer s.hold.Unlock()
+	s.mu.Lock()
+	s.writes = append(s.writes, string(p))
+	s.mu.Unlock()
+	if s.wrote != nil {
+		s.wrote <- struct{}{}
+	}
+	return len(p), nil
+}
+
+func (s *sink) all() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Join(s.writes, "")
+}
+
+func TestLinesAreWrittenSoon(t *testing.T) {
+	s := &sink{wrote: make(chan struct{}, 1)}
+	g := newGather(s)
+	s.hold.Lock()
+	g.Write([]byte("one\n"))
+	g.Write([]byte("two\n"))
+	s.hold.Unlock()
+	<-s.wrote // nobody asks for it
+	if got := s.all(); !strings.HasPrefix(got, "one\n") {
+		t.Errorf("got %q", got)
+	}
+	g.Close()
+	if got := s.all(); got != "one\ntwo\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestManyLinesAreFewWritesInOrder(t *testing.T) {
+	s := &sink{}
+	g := newGather(s)
+	const lines, size = 10_000, 100
+	for i := range lines {
+		fmt.Fprintf(g, "%0*d\n", size-1, i)
+	}
+	g.Close()
+	got := strings.Split(strings.TrimSuffix(s.all(), "\n"), "\n")
+	if len(got) != lines {
+		t.Fatalf("%d lines of %d", len(got), lines)
+	}
+	for i, l := range got {
+		if n, _ := strconv.Atoi(l); n != i {
+			t.Fatalf("line %d is %q", i, l)
+		}
+	}
+	for _, w := range s.writes {
+		if len(w) > gatherMost || !strings.HasSuffix(w, "\n") {
+			t.Errorf("a write of %d bytes, which ends in %q", len(w), w[len(w)-5:])
+		}
+	}
+	if least := lines * size / gatherFull; len(s.writes) > 10*least {
+		t.Errorf("%d writes of %d bytes", len(s.writes), lines*size)
+	}
+}
+
+func TestWhoeverLogsWaitsForASlowDisk(t *testing.T) { // RES: what is gathered is bounded
+	s := &sink{}
+	g := newGather(s)
+	s.hold.Lock()
+	line := []byte(strings.Repeat("x", 999) + "\n")
+	var all sync.WaitGroup
+	for range 2 { // one waits for the sink, the other for the one
+		all.Go(func() {
+			for range 500 {
+				g.Write(line)
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { all.Wait(); close(done) }() // ends with them
+	for full := false; !full; runtime.Gosched() {
+		g.mu.Lock()
+		full = len(g.lines)+len(line) > gatherMost
+		g.mu.Unlock()
+	}
+	select {
+	case <-done:
+		t.Error("a million bytes were taken while nothing was written")
+	default:
+	}
+	s.hold.Unlock()
+	<-done
+	g.Close()
+	if got := len(s.all()); got != 1000*len(line) {
+		t.Errorf("%d bytes of %d", got, 1000*len(line))
+	}
+}
+
+func TestErrorsAndTheEndAreWrittenAtOnce(t *testing.T) {
+	s := &sink{}
+	g := newGather(s)
+	log := slog.New(NewJSON(g, slog.LevelInfo, true))
+	log.Info("before")
+	log.Error("trouble")
+	if got := s.all(); strings.Count(got, "\n") != 2 || !strings.Contains(got, `"message":"trouble"`) {
+		t.Errorf("after an error: %q", got)
+	}
+	log.Info("last")
+	g.Close()
+	if got := s.all(); !strings.Contains(got, `"message":"last"`) {
+		t.Errorf("after the end: %q", got)
+	}
+	log.Info("late")
+	if got := s.all(); !strings.Contains(got, `"message":"late"`) {
+		t.Errorf("behind the end: %q", got)
+	}
+}
+
+func TestNoLineIsLostBetweenThoseWhoLogAtOnce(t *testing.T) {
+	s := &sink{}
+	g := newGather(s)
+	var all sync.WaitGroup
+	const each = 2000
+	for who := range 8 {
+		all.Go(func() {
+			for i := range each {
+				fmt.Fprintf(g, "%d %d %s\n", who, i, strings.Repeat("y", 200))
+				if i%500 == 0 {
+					g.Flush()
+				}
+			}
+		})
+	}
+	all.Wait()
+	g.Close()
+	next := make([]int, 8)
+	for _, l := range strings.Split(strings.TrimSuffix(s.all(), "\n"), "\n") {
+		var who, i int
+		if _, err := fmt.Sscan(l, &who, &i); err != nil || i != next[who] {
+			t.Fatalf("%q after %d", l[:20], next[who])
+		}
+		next[who]++
+	}
+	for who, n := range next {
+		if n != each {
+			t.Errorf("%d has %d lines of %d", who, n, each)
+		}
 	}
 }
 

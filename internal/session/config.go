@@ -93,6 +93,11 @@ type Voucher interface {
 	Vouch(ctx context.Context, v auth.Vouched, t *auth.Attempt) (*auth.Identity, error)
 }
 
+// Rememberer is an Authenticator that knows what it has in memory, for Server.StandsNow.
+type Rememberer interface {
+	Remembered(id *auth.Identity, t *auth.Attempt) (now *auth.Identity, ok bool, err error)
+}
+
 // Accounts finds the records of accounts to be scanned: users merged with their groups.
 type Accounts interface {
 	User(ctx context.Context, name string) (account.User, error)

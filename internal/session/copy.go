@@ -24,7 +24,7 @@ func (x *Session) Copy(ctx context.Context, from, to vfs.Path, replace bool) err
 type CopyOptions struct {
 	Replace bool // what stands at the target goes first, a whole tree too
 	Shallow bool // of a directory only itself, without what is in it
-	// Failed is told of each entry below that could not be copied; the others are copied all the same. nil ends the
+	// Failed is told of each entry below that could not be made at the target; the others are copied all the same. nil ends the
 	// copy at the first.
 	Failed func(p vfs.Path, err error)
 }
@@ -48,7 +48,13 @@ func (x *Session) copy(ctx context.Context, from, to vfs.Path, o CopyOptions, wh
 	if dst.fixed() || from.IsRoot() {
 		return false, refuse("copy", to)
 	}
-	c := &copier{x: x, v: v, replace: o.Replace, judge: true, free: whole, shallow: o.Shallow, report: true, failed: o.Failed}
+	c := &copier{x: x, v: v, replace: o.Replace, judge: true, free: whole, shallow: o.Shallow, report: true}
+	if o.Failed != nil {
+		c.failed = func(_, to vfs.Path, err error) error {
+			o.Failed(to, err)
+			return nil
+		}
+	}
 	for _, p := range []vfs.Path{from, to} {
 		if err := c.mayCopy(p); err != nil {
 			return false, err
@@ -92,7 +98,7 @@ func (x *Session) makeRoom(ctx context.Context, v *view, dst *place, dir, replac
 	case !replace:
 		return false, fs.ErrExist
 	case old.IsDir():
-		return true, x.removeTree(ctx, v, dst.p, 0)
+		return true, x.removeTree(ctx, v, dst.p, nil)
 	case dir:
 		return true, x.remove(ctx, v, dst.p)
 	}
@@ -106,7 +112,8 @@ type copier struct {
 	replace, judge, report bool
 	free                   bool // the right to copy is not asked for
 	shallow                bool
-	failed                 func(vfs.Path, error) // or nil
+	// failed is told of what was not copied, and may end the copy; nil ends it at the first.
+	failed func(from, to vfs.Path, err error) error
 }
 
 // mayCopy asks for the right to copy.
@@ -151,8 +158,13 @@ func (c *copier) tree(ctx context.Context, from, to vfs.Path, i vfs.FileInfo, de
 	}
 	for e, err := range src.FS.List(ctx, src.Path) {
 		if err != nil && e.Name != "" && c.failed != nil {
-			if f, nameErr := from.Child(e.Name); nameErr == nil {
-				c.failed(f, err)
+			f, ferr := from.Child(e.Name)
+			t, terr := to.Child(e.Name)
+			if ferr != nil || terr != nil {
+				continue
+			}
+			if err := c.failed(f, t, err); err != nil {
+				return err
 			}
 			continue
 		}
@@ -171,10 +183,12 @@ func (c *copier) tree(ctx context.Context, from, to vfs.Path, i vfs.FileInfo, de
 			continue
 		}
 		if err := c.tree(ctx, f, t, e, depth+1); err != nil {
-			if c.failed == nil || ctx.Err() != nil {
+			if c.failed == nil || ctx.Err() != nil || err == ErrStays {
 				return err
 			}
-			c.failed(t, err)
+			if err := c.failed(f, t, err); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

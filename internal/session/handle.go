@@ -21,13 +21,11 @@ type Handle struct {
 	v      *view
 	flags  Flags
 	x      *transfer
-	file   vfs.File    // of a download
-	wr     vfs.Upload  // of an upload
-	rd     io.ReaderAt // nil: not to be read
-	os     *os.File
-	remote bool
-	kind   int   // of the storage: its provider
-	opened place // where the storage's handle stands
+	file   vfs.File        // of a download
+	wr     vfs.Upload      // of an upload
+	rd     io.ReaderAt     // nil: not to be read
+	about  vfs.Description // of opened, once the meter runs
+	opened place           // where the storage's handle stands
 	atomic bool
 	quiet  bool // a part of another operation: no event of its own
 	// initial is the size that the file had, -1 without one; fresh says there was none.
@@ -297,16 +295,27 @@ func (h *Handle) Fast() *os.File {
 	if h.x.bucket != nil || h.meterTally != nil || h.limit > 0 || h.max > 0 {
 		return nil
 	}
-	return h.os
+	if o, ok := h.wr.(vfs.OSFiler); ok {
+		return o.OSFile()
+	}
+	return osFile(h.file)
+}
+
+// osFile is the operating system's file of f, or nil.
+func osFile(f vfs.File) *os.File {
+	if o, ok := f.(vfs.OSFiler); ok {
+		return o.OSFile()
+	}
+	return nil
 }
 
 // File is what the kernel may send the bytes of a download from, each of them asked for by Pass; nil where there is
 // no such file.
 func (h *Handle) File() *os.File {
-	if h.file == nil || h.remote {
+	if h.about.Remote {
 		return nil
 	}
-	return h.os
+	return osFile(h.file)
 }
 
 // Pass lets n bytes of File go: it takes them from the transfer limit, waits as long as the bandwidth wants, and counts
@@ -351,7 +360,7 @@ func (h *Handle) Chunk() int {
 }
 
 // Remote reports whether reads and writes may wait on a network.
-func (h *Handle) Remote() bool { return h.remote }
+func (h *Handle) Remote() bool { return h.about.Remote }
 
 // Published describes the file that Close has published. It is for whoever called Close, after it.
 func (h *Handle) Published() vfs.FileInfo {
@@ -396,18 +405,20 @@ func (h *Handle) finish(ctx context.Context, cause error) error {
 	defer h.s.done()
 	if cause != nil {
 		h.x.halt(cause) // wakes reads and writes that wait for bandwidth
-	} else {
-		// A peer that waits for its close cannot be kept longer than its patience by one of its own writes.
-		defer context.AfterFunc(ctx, func() { h.x.halt(context.Cause(ctx)) })()
 	}
-	if h.remote && cause != nil && h.wr != nil && !h.keepsPartial(cause) {
+	if h.about.Remote && cause != nil && h.wr != nil && !h.keepsPartial(cause) {
 		h.wr.Abort(ctx) // wakes those that wait for the network
 		h.gone = true
 	}
 	if h.file != nil {
 		h.file.Close() // wakes reads
 	}
-	h.io.Lock()
+	if !h.io.TryLock() {
+		// A peer that waits for its close cannot be kept longer than its patience by one of its own writes.
+		stop := context.AfterFunc(ctx, func() { h.x.halt(context.Cause(ctx)) })
+		h.io.Lock()
+		stop()
+	}
 	h.over = true
 	h.io.Unlock()
 	if cause == nil {
@@ -417,7 +428,7 @@ func (h *Handle) finish(ctx context.Context, cause error) error {
 	if f := h.failed.Load(); f != nil {
 		wrong = *f
 	}
-	e := h.s.event(event.Download, &h.opened)
+	e := h.s.eventOf(event.Download, &h.opened, h.about)
 	e.Time, e.Bytes = h.x.started, h.x.bytes.Load()
 	e.FileSize = e.Bytes
 	var err error

@@ -173,6 +173,21 @@ func (s *Server) Stands(ctx context.Context, l *Login) error {
 	if err != nil {
 		return err
 	}
+	return l.stands(id)
+}
+
+// StandsNow reports whether Stands has no error, where that can be said without waiting.
+func (s *Server) StandsNow(l *Login) bool {
+	r, ok := s.deps.Auth.(Rememberer)
+	if !ok {
+		return false
+	}
+	id, ok, err := r.Remembered(l.id, &l.attempt)
+	return ok && err == nil && l.stands(id) == nil
+}
+
+// stands compares the account as it is now with the one that logged in.
+func (l *Login) stands(id *auth.Identity) error {
 	if id == nil || id.User == nil { // AUTH-5
 		return ErrChanged
 	}

@@ -117,13 +117,7 @@ func (h *Handle) dropLimit() {
 func (h *Handle) startMeter(up bool) {
 	x := h.s
 	h.x = newTransfer(x.srv.deps.Now(), x.user.bucket(h.v, x.conn.Remote.Addr(), up))
-	d := h.where.describe()
-	h.remote, h.kind = d.Remote, d.Provider
-	if o, ok := h.file.(vfs.OSFiler); ok {
-		h.os = o.OSFile()
-	} else if o, ok := h.wr.(vfs.OSFiler); ok {
-		h.os = o.OSFile()
-	}
+	h.about = h.where.describe()
 }
 
 // standing is what an upload finds at its name.

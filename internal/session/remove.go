@@ -166,6 +166,22 @@ func (x *Session) rmdir(ctx context.Context, v *view, p vfs.Path) error {
 // RemoveAll removes p and all below it, each entry by its own permission, and stops at the first that may
 // not or cannot be removed. If a lock stands against any of it, nothing is removed. Links are removed, never followed (SYM-2).
 func (x *Session) RemoveAll(ctx context.Context, p vfs.Path) error {
+	return x.removeAll(ctx, p, nil)
+}
+
+// ErrStays says that not all of a tree was removed, or moved: what stays has been told of.
+var ErrStays = errors.New("not all of the tree could be dealt with")
+
+// maxStays is how many entries of a tree may stay before the rest is left alone.
+const maxStays = 1000
+
+// RemoveTree is RemoveAll as WebDAV has it (RFC 4918 9.6.1): it goes on behind what stays, which failed is told of, and
+// leaves the directories above that. ErrStays says that there was some; any other error is about p itself.
+func (x *Session) RemoveTree(ctx context.Context, p vfs.Path, failed func(p vfs.Path, err error)) error {
+	return x.removeAll(ctx, p, failed)
+}
+
+func (x *Session) removeAll(ctx context.Context, p vfs.Path, failed func(vfs.Path, error)) error {
 	v, err := x.begin()
 	if err != nil {
 		return pathError("remove", p, err)
@@ -182,22 +198,45 @@ func (x *Session) RemoveAll(ctx context.Context, p vfs.Path) error {
 	if !i.IsDir() {
 		return x.remove(ctx, v, p)
 	}
-	if err := x.unlocked(ctx, nil, &pl, touchMember|touchTree); err != nil {
-		return fail("remove", p, err)
+	if failed == nil {
+		if err := x.unlocked(ctx, nil, &pl, touchMember|touchTree); err != nil {
+			return fail("remove", p, err)
+		}
 	}
-	return x.removeTree(ctx, v, p, 0)
+	return x.removeTree(ctx, v, p, failed)
 }
 
-func (x *Session) removeTree(ctx context.Context, v *view, dir vfs.Path, depth int) error {
+// removeTree removes a directory and all below it, of which the locks have been asked unless there is failed.
+func (x *Session) removeTree(ctx context.Context, v *view, dir vfs.Path, failed func(vfs.Path, error)) error {
+	r := &remover{x: x, v: v, failed: failed}
+	return r.tree(ctx, dir, 0)
+}
+
+// remover removes a tree.
+type remover struct {
+	x      *Session
+	v      *view
+	failed func(vfs.Path, error) // nil ends it at the first that stays
+	told   int
+}
+
+func (r *remover) tree(ctx context.Context, dir vfs.Path, depth int) error {
 	if depth > maxDepth {
 		return pathError("remove", dir, fmt.Errorf("%w: more than %d levels", vfs.ErrUnsupported, maxDepth))
 	}
-	pl, err := v.removable("rmdir", dir, anyDeleteDir)
+	pl, err := r.v.removable("rmdir", dir, anyDeleteDir)
 	if err != nil {
 		return err
 	}
+	if r.failed != nil { // what is locked is told of as one, not as all that is in it
+		if err := r.x.unlocked(ctx, nil, &pl, touchMember); err != nil {
+			return fail("remove", dir, err)
+		}
+	}
+	var stay map[string]bool
+	seen := 0 // of them; the others must not be told of
 	for {
-		entries, err := someEntries(ctx, &pl)
+		entries, err := someEntries(ctx, &pl, stay)
 		if err != nil {
 			return fail("remove", dir, err)
 		}
@@ -209,24 +248,57 @@ func (x *Session) removeTree(ctx context.Context, v *view, dir vfs.Path, depth i
 			if err != nil {
 				return err
 			}
-			if i.IsDir() {
-				err = x.removeTree(ctx, v, p, depth+1)
-			} else {
-				err = x.remove(ctx, v, p)
+			if err = r.entry(ctx, p, i, depth+1); err == nil {
+				continue
 			}
-			if err != nil && (!errors.Is(err, fs.ErrNotExist) || v.patterns.judge(p) == hidden) {
+			if r.failed == nil || ctx.Err() != nil || r.told+len(stay) >= maxStays {
 				return err
+			}
+			if stay == nil {
+				stay = map[string]bool{}
+			}
+			stay[i.Name] = true
+			if r.v.patterns.judge(p) == hidden {
+				continue
+			}
+			if seen++; err != ErrStays { // else it is told of; the directories above are not (RFC 4918 9.6.1)
+				r.failed(p, err)
+				r.told++
 			}
 		}
 	}
-	return x.rmdir(ctx, v, dir)
+	switch {
+	case seen > 0:
+		return ErrStays
+	case len(stay) > 0:
+		return refuse("rmdir", dir)
+	}
+	return r.x.rmdir(ctx, r.v, dir)
 }
 
-// someEntries reads the beginning of a directory: what removes as it goes needs no more in memory.
-func someEntries(ctx context.Context, pl *place) ([]vfs.FileInfo, error) {
+// entry removes one entry of a directory. What has gone meanwhile is no failure.
+func (r *remover) entry(ctx context.Context, p vfs.Path, i vfs.FileInfo, depth int) error {
+	var err error
+	if i.IsDir() {
+		err = r.tree(ctx, p, depth)
+	} else {
+		err = r.x.remove(ctx, r.v, p)
+	}
+	if errors.Is(err, fs.ErrNotExist) && r.v.patterns.judge(p) != hidden {
+		return nil
+	}
+	return err
+}
+
+// someEntries reads the beginning of a directory, without the names in but: what removes as it goes needs no more in
+// memory.
+func someEntries(ctx context.Context, pl *place, but map[string]bool) ([]vfs.FileInfo, error) {
 	var list []vfs.FileInfo
 	for i, err := range pl.FS.List(ctx, pl.Path) {
-		if err != nil {
+		switch {
+		case but[i.Name]:
+			continue
+		case err != nil:
 			return nil, err
 		}
 		if list = append(list, i); len(list) == 1000 {

@@ -16,24 +16,25 @@ import (
 // The checks go in the order of reference permissions-and-filters.md 2. Between two storages on local
 // disks, or two devices of one, it is a copy and a removal: not atomic, and links are left out.
 func (x *Session) Rename(ctx context.Context, from, to vfs.Path, replace bool) error {
-	_, err := x.rename(ctx, from, to, replace, false)
+	_, err := x.rename(ctx, from, to, replace, false, nil)
 	return err
 }
 
 // MoveTree moves as WebDAV does (RFC 4918 9.9): with replace a directory at the target, or a file where a directory
 // comes, is removed first with all in it, by its own permissions. A file over a file is one step. replaced says that
-// something stood there.
-func (x *Session) MoveTree(ctx context.Context, from, to vfs.Path, replace bool) (replaced bool, err error) {
-	return x.rename(ctx, from, to, replace, true)
+// something stood there. Between two storages it goes on behind what could not be made at the target, which failed is told
+// of: that stays where it was, with the directories above it, and the error is ErrStays.
+func (x *Session) MoveTree(ctx context.Context, from, to vfs.Path, replace bool, failed func(to vfs.Path, err error)) (replaced bool, err error) {
+	return x.rename(ctx, from, to, replace, true, failed)
 }
 
-func (x *Session) rename(ctx context.Context, from, to vfs.Path, replace, tree bool) (replaced bool, err error) {
+func (x *Session) rename(ctx context.Context, from, to vfs.Path, replace, tree bool, failed func(vfs.Path, error)) (replaced bool, err error) {
 	v, err := x.begin()
 	if err != nil {
 		return false, pathError("rename", from, err)
 	}
 	defer x.done()
-	m := &move{x: x, v: v, from: v.place(from), to: v.place(to), replace: replace, tree: tree}
+	m := &move{x: x, v: v, from: v.place(from), to: v.place(to), replace: replace, tree: tree, failed: failed}
 	e := x.event(event.Rename, &m.from)
 	e.Target, e.VirtualTarget = m.to.describe().StoragePath, to.String()
 	if err := m.check(ctx); err != nil {
@@ -47,7 +48,9 @@ func (x *Session) rename(ctx context.Context, from, to vfs.Path, replace, tree b
 			return false, fail("rename", to, err)
 		}
 	}
-	if err := m.do(ctx); err != nil {
+	if err := m.do(ctx); err == ErrStays {
+		return replaced, err
+	} else if err != nil {
 		return false, fail("rename", from, err)
 	}
 	x.report(ctx, e)
@@ -60,7 +63,8 @@ type move struct {
 	v        *view
 	from, to place
 	replace  bool
-	tree     bool // a directory may be replaced
+	tree     bool                         // a directory may be replaced
+	failed   func(to vfs.Path, err error) // nil ends a copy at the first failure
 
 	info    vfs.FileInfo // of the source
 	pending *Handle      // the source is this upload, not published yet
@@ -387,22 +391,54 @@ func (m *move) renamePublished(ctx context.Context, src vfs.FileInfo, books *boo
 // copyAndRemove moves between two storages: the quota is that of a new file there and a removal here.
 func (m *move) copyAndRemove(ctx context.Context) error {
 	c := &copier{x: m.x, v: m.v, replace: m.replace}
+	kept := keeper{}
+	if m.failed != nil {
+		n := 0
+		c.failed = func(from, to vfs.Path, err error) error {
+			m.failed(to, err)
+			kept.add(from)
+			if n++; n == maxStays {
+				return ErrStays // nothing is removed
+			}
+			return nil
+		}
+	}
 	if err := c.tree(ctx, m.from.p, m.to.p, m.info, 0); err != nil {
 		return err
 	}
-	return m.clear(ctx, m.from, m.info, 0)
+	if err := m.clear(ctx, m.from, m.info, kept, 0); err != nil {
+		return err
+	}
+	if len(kept) > 0 {
+		return ErrStays
+	}
+	return nil
+}
+
+// keeper holds what must stay: true as a whole, false as a directory above such a thing.
+type keeper map[vfs.Path]bool
+
+func (k keeper) add(p vfs.Path) {
+	k[p] = true
+	for p = p.Dir(); !p.IsRoot() && !k[p]; p = p.Dir() {
+		k[p] = false
+	}
 }
 
 // clear removes what was moved. Links go too: they mean nothing elsewhere.
-func (m *move) clear(ctx context.Context, pl place, i vfs.FileInfo, depth int) error {
+func (m *move) clear(ctx context.Context, pl place, i vfs.FileInfo, kept keeper, depth int) error {
 	if depth > maxDepth {
 		return vfs.ErrUnsupported
 	}
 	if i.IsDir() {
+		var stay map[string]bool
 		for {
-			list, err := someEntries(ctx, &pl)
+			list, err := someEntries(ctx, &pl, stay)
 			if err != nil {
 				return err
+			}
+			if len(list) == 0 && len(stay) > 0 {
+				return nil
 			}
 			if len(list) == 0 {
 				if err := pl.FS.Remove(ctx, pl.Path); err != nil {
@@ -416,7 +452,17 @@ func (m *move) clear(ctx context.Context, pl place, i vfs.FileInfo, depth int) e
 				if err != nil {
 					return err
 				}
-				if err := m.clear(ctx, m.v.place(p), e, depth+1); err != nil {
+				whole, some := kept[p]
+				if some {
+					if stay == nil {
+						stay = map[string]bool{}
+					}
+					stay[e.Name] = true
+				}
+				if whole {
+					continue
+				}
+				if err := m.clear(ctx, m.v.place(p), e, kept, depth+1); err != nil {
 					return err
 				}
 			}

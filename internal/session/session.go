@@ -210,7 +210,7 @@ type place struct {
 
 func (v *view) place(p vfs.Path) place {
 	r := v.tree.Resolve(p)
-	return place{p: p, Resolved: r, charge: &v.charges[r.Index+1], id: v.tree.Identity(p), root: v.roots[r.Index+1]}
+	return place{p: p, Resolved: r, charge: &v.charges[r.Index+1], id: v.tree.IdentityAt(r.Index), root: v.roots[r.Index+1]}
 }
 
 // fixed reports whether p is part of the mount table or the root: it cannot be made, removed or renamed.
@@ -283,7 +283,11 @@ func fail(op string, p vfs.Path, err error) error {
 
 // event makes the record of an operation on pl.
 func (x *Session) event(action string, pl *place) *event.Event {
-	d := pl.describe()
+	return x.eventOf(action, pl, pl.describe())
+}
+
+// eventOf is event where the storage has been asked what it is.
+func (x *Session) eventOf(action string, pl *place, d vfs.Description) *event.Event {
 	return &event.Event{
 		Action: action, Username: x.name, Role: x.v().user.Role,
 		Path: d.StoragePath, VirtualPath: pl.p.String(),

@@ -16,7 +16,7 @@ func (s *Server) Stats() (sessions map[string]int, open []Traffic) {
 		x.mu.Lock()
 		for h := range x.handles {
 			if !h.quiet {
-				open = append(open, Traffic{x.conn.Protocol, h.kind, h.wr != nil, h.x.bytes.Load()})
+				open = append(open, Traffic{x.conn.Protocol, h.about.Provider, h.wr != nil, h.x.bytes.Load()})
 			}
 		}
 		x.mu.Unlock()

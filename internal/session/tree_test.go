@@ -2,8 +2,10 @@ package session_test
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -360,7 +362,7 @@ func TestTreesReplaceTrees(t *testing.T) {
 		}
 	}
 	used(6, 6+10+6+7+2+9)
-	if _, err := s.MoveTree(ctx, path(t, "/a"), path(t, "/b"), false); !errors.Is(err, fs.ErrExist) {
+	if _, err := s.MoveTree(ctx, path(t, "/a"), path(t, "/b"), false, nil); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("a move over a directory: %v", err)
 	}
 	if _, err := s.CopyTree(ctx, path(t, "/a"), path(t, "/b"), session.CopyOptions{}); !errors.Is(err, fs.ErrExist) {
@@ -373,11 +375,11 @@ func TestTreesReplaceTrees(t *testing.T) {
 	if _, err := e.FS(u.HomeDir).Stat(ctx, path(t, "/b/old")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("what was replaced is there: %v", err)
 	}
-	if replaced, err := s.MoveTree(ctx, path(t, "/f"), path(t, "/b"), true); err != nil || !replaced {
+	if replaced, err := s.MoveTree(ctx, path(t, "/f"), path(t, "/b"), true, nil); err != nil || !replaced {
 		t.Fatal(replaced, err)
 	}
 	used(4, 6+10+2+9)
-	if replaced, err := s.MoveTree(ctx, path(t, "/a"), path(t, "/b"), true); err != nil || !replaced {
+	if replaced, err := s.MoveTree(ctx, path(t, "/a"), path(t, "/b"), true, nil); err != nil || !replaced {
 		t.Fatal(replaced, err)
 	}
 	used(3, 6+10+9)
@@ -388,7 +390,7 @@ func TestTreesReplaceTrees(t *testing.T) {
 		t.Errorf("a shallow copy holds %q", l)
 	}
 	for _, replace := range []func() error{
-		func() error { _, err := s.MoveTree(ctx, path(t, "/b"), path(t, "/kept/d"), true); return err },
+		func() error { _, err := s.MoveTree(ctx, path(t, "/b"), path(t, "/kept/d"), true, nil); return err },
 		func() error {
 			_, err := s.CopyTree(ctx, path(t, "/b"), path(t, "/kept/d"), session.CopyOptions{Replace: true})
 			return err
@@ -426,5 +428,90 @@ func TestCopyTreeGoesOn(t *testing.T) {
 	}
 	if _, err := s.CopyTree(ctx, path(t, "/d"), path(t, "/e2"), session.CopyOptions{}); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("without a function to tell: %v", err)
+	}
+}
+
+// TestRemoveTreeGoesOn: what may not be removed is told of, without the directories above it, and the others go.
+func TestRemoveTreeGoesOn(t *testing.T) {
+	u, other := sessiontest.User("ann"), sessiontest.User("bob")
+	other.HomeDir = u.HomeDir
+	u.Permissions["/d/no"] = []string{account.PermList}
+	u.Filters.FilePatterns = []account.PatternsFilter{{Path: "/d/h", DeniedPatterns: []string{"*.key"}, DenyPolicy: 1}}
+	e := sessiontest.New(t, sessiontest.Options{}, u, other)
+	s := e.Login("ann")
+	seedTree(t, e.FS(u.HomeDir), "/d/", "/d/a", "/d/h/", "/d/h/b.key", "/d/h/c", "/d/l", "/d/no/", "/d/no/x", "/d/no/y", "/d/t/", "/d/t/u/", "/d/t/u/v", "/d/w/", "/d/w/x", "/d/z")
+	for _, p := range []string{"/d/l", "/d/w"} {
+		if _, _, err := e.Login("bob").Lock(ctx, path(t, p), session.LockRequest{Exclusive: true, Infinite: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	why := map[string]error{"/d/h": fs.ErrPermission, "/d/l": session.ErrLocked, "/d/no/x": fs.ErrPermission, "/d/no/y": fs.ErrPermission, "/d/w": session.ErrLocked}
+	err := s.RemoveTree(ctx, path(t, "/d"), func(p vfs.Path, err error) {
+		if want := why[p.String()]; want == nil || !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", p, err, want)
+		}
+		delete(why, p.String())
+	})
+	if !errors.Is(err, session.ErrStays) || len(why) > 0 {
+		t.Errorf("%v; not told of: %v", err, why)
+	}
+	for dir, want := range map[string][]string{"/d": {"h", "l", "no", "w"}, "/d/no": {"x", "y"}, "/d/w": {"x"}} {
+		if l, err := names(s, path(t, dir)); err != nil || !slices.Equal(l, want) {
+			t.Errorf("%s has %q, %v", dir, l, err)
+		}
+	}
+	if got := content(t, e, u.HomeDir, "/d/h/b.key"); got != "/d/h/b.key" {
+		t.Errorf("what is hidden has gone: %q", got)
+	}
+	// Whoever may do nothing there at all is told so, and nothing goes.
+	u.Permissions["/"] = []string{account.PermList}
+	e.Store.PutUser(u)
+	if err := e.Login("ann").RemoveTree(ctx, path(t, "/d"), func(p vfs.Path, err error) { t.Errorf("%s: %v", p, err) }); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestRemoveTreeIsBounded: what stays is remembered while the others go, and that ends somewhere (RES-1).
+func TestRemoveTreeIsBounded(t *testing.T) {
+	u := sessiontest.User("ann")
+	u.Permissions["/d"] = []string{account.PermList}
+	e := sessiontest.New(t, sessiontest.Options{}, u)
+	s := e.Login("ann")
+	list := []string{"/d/"}
+	for i := range 1500 {
+		list = append(list, fmt.Sprintf("/d/%04d", i))
+	}
+	seedTree(t, e.FS(u.HomeDir), list...)
+	told := 0
+	err := s.RemoveTree(ctx, path(t, "/d"), func(vfs.Path, error) { told++ })
+	if err == nil || told == 0 || told > 1000 {
+		t.Errorf("told of %d: %v", told, err)
+	}
+}
+
+// TestMoveTreeAcrossStoragesGoesOn: what does not fit at the target stays where it was.
+func TestMoveTreeAcrossStoragesGoesOn(t *testing.T) {
+	u := sessiontest.User("ann")
+	u.VirtualFolders = folderAt("/m", "m", "/srv/m", 100)
+	e := sessiontest.New(t, sessiontest.Options{}, u)
+	s := e.Login("ann")
+	seedTree(t, e.FS(u.HomeDir), "/d/", "/d/a", "/d/s/", "/d/s/z", "/d/t/", "/d/t/y")
+	if err := put(s, path(t, "/d/s/big"), strings.Repeat("x", 1000)); err != nil {
+		t.Fatal(err)
+	}
+	var failed []string
+	_, err := s.MoveTree(ctx, path(t, "/d"), path(t, "/m/d"), false, func(p vfs.Path, err error) {
+		if !errors.Is(err, session.ErrQuota) {
+			t.Errorf("%s: %v", p, err)
+		}
+		failed = append(failed, p.String())
+	})
+	if !errors.Is(err, session.ErrStays) || !slices.Equal(failed, []string{"/m/d/s/big"}) {
+		t.Errorf("%q %v", failed, err)
+	}
+	for dir, want := range map[string][]string{"/d": {"s"}, "/d/s": {"big"}, "/m/d": {"a", "s", "t"}, "/m/d/s": {"z"}, "/m/d/t": {"y"}} {
+		if l, err := names(s, path(t, dir)); err != nil || !slices.Equal(l, want) {
+			t.Errorf("%s has %q, %v", dir, l, err)
+		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -41,47 +40,32 @@ func openTree(root string, portable bool) (tree, error) {
 }
 
 func newBeneath(fd int) *beneath {
-	t := &beneath{root: fd}
-	t.refs.Store(1)
+	t := &beneath{residence: residenceOf(fd)}
+	t.root.open(fd)
 	return t
 }
 
 // beneath resolves every path from one root descriptor with RESOLVE_BENEATH, then acts on the last name by
 // *at calls on its directory, which follow nothing.
 type beneath struct {
-	root int
-	// refs counts who uses root: the tree itself until it is closed, and every call. A descriptor closed
-	// under a running call could be reused for another directory.
-	refs   atomic.Int64
-	closed sync.Once
-	gone   atomic.Bool // closed
+	root      descriptor
+	residence residence
+	slow      atomic.Bool // the kernel or the file system turned out to have no instant answers
 }
 
-func (t *beneath) acquire() error {
-	for {
-		n := t.refs.Load()
-		if n == 0 || t.gone.Load() {
-			return fs.ErrClosed
-		}
-		if t.refs.CompareAndSwap(n, n+1) {
-			return nil
-		}
-	}
-}
+func (t *beneath) acquire() error { return t.root.acquire() }
 
 func (t *beneath) release() {
-	if t.refs.Add(-1) == 0 {
-		unix.Close(t.root)
+	if t.root.release() {
+		unix.Close(t.root.fd)
 	}
 }
 
 func (t *beneath) close() error {
-	err := fs.ErrClosed
-	t.closed.Do(func() {
-		t.gone.Store(true)
-		t.release()
-		err = nil
-	})
+	last, err := t.root.end()
+	if last {
+		unix.Close(t.root.fd)
+	}
 	return err
 }
 
@@ -91,7 +75,7 @@ func (t *beneath) fd(name vfs.Path, flag uint64, perm uint32) (int, error) {
 		return -1, err
 	}
 	defer t.release()
-	return openat2(t.root, name.Relative(), flag, perm, 0)
+	return openat2(t.root.fd, name.Relative(), flag, perm, 0)
 }
 
 func (t *beneath) dir(name vfs.Path) (dir, error) {
@@ -99,7 +83,7 @@ func (t *beneath) dir(name vfs.Path) (dir, error) {
 		if err := t.acquire(); err != nil {
 			return nil, err
 		}
-		return &atDir{fd: t.root, tree: t}, nil
+		return &atDir{fd: t.root.fd, tree: t}, nil
 	}
 	fd, err := t.fd(name, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
@@ -116,7 +100,7 @@ func (t *beneath) at(name vfs.Path, act func(fd int, base string) error) error {
 			return err
 		}
 		defer t.release()
-		return act(t.root, name.Relative()) // "." for the root itself
+		return act(t.root.fd, name.Relative()) // "." for the root itself
 	}
 	fd, err := t.fd(parent, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {

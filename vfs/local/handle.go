@@ -12,17 +12,55 @@ import (
 
 // Open implements vfs.FS.
 func (f *FS) Open(ctx context.Context, name vfs.Path) (vfs.File, error) {
-	err := visible(ctx, name)
-	var file *os.File
-	var i vfs.FileInfo
-	if err == nil {
-		file, i, err = f.openRegular(name, os.O_RDONLY)
+	if err := visible(ctx, name); err != nil {
+		return nil, opError("open", name, err)
 	}
+	if t, ok := f.tree.(reader); ok {
+		file, err := t.openRead(name)
+		if err != nil {
+			return nil, opError("open", name, err)
+		}
+		return file, nil
+	}
+	file, i, err := f.openRegular(name, os.O_RDONLY)
 	if err != nil {
 		return nil, opError("open", name, err)
 	}
 	i.Name = name.Base()
 	return &openFile{handle{f: file, name: name}, i}, nil
+}
+
+// instant is a tree that knows what the system has in memory.
+type instant interface {
+	readInstant(name vfs.Path, b []byte, most int) ([]byte, vfs.FileInfo, bool)
+	statInstant(name vfs.Path) (vfs.FileInfo, bool)
+}
+
+// ReadInstant implements vfs.Instant.
+func (f *FS) ReadInstant(name vfs.Path, b []byte, most int) ([]byte, vfs.FileInfo, bool) {
+	t, ok := f.tree.(instant)
+	if !ok || name.HasTempName() {
+		return b, vfs.FileInfo{}, false
+	}
+	b, i, ok := t.readInstant(name, b, most)
+	i.Name = name.Base()
+	return b, i, ok
+}
+
+// StatInstant implements vfs.Instant.
+func (f *FS) StatInstant(name vfs.Path) (vfs.FileInfo, bool) {
+	t, ok := f.tree.(instant)
+	if !ok || name.HasTempName() {
+		return vfs.FileInfo{}, false
+	}
+	i, ok := t.statInstant(name)
+	i.Name = name.Base()
+	return i, ok
+}
+
+// reader is a tree that opens regular files for reading at less than the cost of an os.File.
+type reader interface {
+	openRead(name vfs.Path) (vfs.File, error)
 }
 
 // openRegular opens an existing regular file.

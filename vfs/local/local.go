@@ -53,6 +53,7 @@ var (
 	_ vfs.Describer  = (*FS)(nil)
 	_ vfs.Subber     = (*FS)(nil)
 	_ vfs.HostOpener = (*FS)(nil)
+	_ vfs.Instant    = (*FS)(nil)
 )
 
 // tree is the operating system beneath a root. Paths resolve through links that stay inside. Errors may be
@@ -257,10 +258,15 @@ func (f *FS) Rename(ctx context.Context, from, to vfs.Path, replace bool) error 
 
 // Describe implements vfs.Describer.
 func (f *FS) Describe(name vfs.Path) vfs.Description {
-	return vfs.Description{
-		StoragePath: filepath.Join(f.root, filepath.FromSlash(name.Relative())), Identity: f.id,
-		HostRoot: f.host,
+	at := f.root
+	switch {
+	case name.IsRoot():
+	case filepath.Separator == '/' && f.root != "/": // both are clean
+		at += name.String()
+	default:
+		at = filepath.Join(f.root, filepath.FromSlash(name.Relative()))
 	}
+	return vfs.Description{StoragePath: at, Identity: f.id, HostRoot: f.host}
 }
 
 // inParent runs act in the directory of a new name.

@@ -226,6 +226,16 @@ func (s *Events) Refuse(action string, err error) {
 	s.refuse[action] = err
 }
 
+// Asks implements event.Selective: downloads are not asked about unless they are refused.
+func (s *Events) Asks(action string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return action != event.PreDownload || s.refuse[action] != nil
+}
+
+// Prompt implements event.Prompt.
+func (s *Events) Prompt(string) bool { return true }
+
 // Before implements event.Sink.
 func (s *Events) Before(_ context.Context, e *event.Event) error {
 	s.mu.Lock()

@@ -91,6 +91,12 @@ func (s *Store) Current(ctx context.Context, id *auth.Identity, t *auth.Attempt)
 	return s.identity(id.User.Username, id.Method)
 }
 
+// Remembered is Current: everything is in memory.
+func (s *Store) Remembered(id *auth.Identity, t *auth.Attempt) (now *auth.Identity, ok bool, err error) {
+	now, err = s.identity(id.User.Username, id.Method)
+	return now, true, err
+}
+
 // Vouch implements session.Voucher.
 func (s *Store) Vouch(ctx context.Context, v auth.Vouched, t *auth.Attempt) (*auth.Identity, error) {
 	return s.identity(v.Username, v.Method)
