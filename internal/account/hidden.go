@@ -170,11 +170,14 @@ func eachSecret(v reflect.Value, f func(*secret.Secret)) {
 			return
 		}
 		for i := range v.NumField() {
-			if v.Type().Field(i).IsExported() {
-				eachSecret(v.Field(i), f)
+			if x := v.Field(i); x.CanInterface() { // it is exported; the type's field would cost more than all else
+				eachSecret(x, f)
 			}
 		}
 	case reflect.Slice:
+		if k := v.Type().Elem().Kind(); k != reflect.Struct && k != reflect.Pointer && k != reflect.Slice {
+			return
+		}
 		for i := range v.Len() {
 			eachSecret(v.Index(i), f)
 		}
