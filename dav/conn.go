@@ -56,7 +56,6 @@ type conn struct {
 	admitted  netip.Addr // the client behind a proxy that the gate has let in
 	release   func()     // of it
 	lane      *engine.Lane
-	giveLane  func()
 
 	mu  sync.Mutex // guards what follows
 	cur *life      // of the request that runs

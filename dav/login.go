@@ -52,7 +52,7 @@ func (c *conn) authorize(r *request) (moved bool, err error) {
 		return false, errLogin
 	}
 	c.s, c.login, c.auth, c.client = s, l, raw, r.remote.Addr()
-	c.lane, c.giveLane = c.srv.engine.Lane("dav user "+s.Username(), userLane)
+	c.lane = c.srv.engine.Lane("dav user "+s.Username(), userLane)
 	return true, nil
 }
 
@@ -81,8 +81,8 @@ func (c *conn) rest() {
 		return
 	}
 	c.s.Close()
-	c.giveLane()
-	c.s, c.lane, c.giveLane = nil, nil, nil
+	c.lane.Release()
+	c.s, c.lane = nil, nil
 }
 
 // admit asks the gate about a request: whoever is behind a proxy passes it as if there were none.

@@ -51,7 +51,6 @@ type Server struct {
 	engine   *engine.Engine
 	gate     Gate
 	logins   *engine.Lane // of requests before there is a session
-	giveLane func()
 	log      *slog.Logger
 	now      func() time.Time
 	clock    clock
@@ -115,7 +114,7 @@ func New(cfg Config, e *engine.Engine, s *session.Server, gate Gate, log *slog.L
 		}
 		srv.bindings = append(srv.bindings, n)
 	}
-	srv.logins, srv.giveLane = e.Lane("dav logins", loginLane)
+	srv.logins = e.Lane("dav logins", loginLane)
 	return srv, nil
 }
 
@@ -211,7 +210,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		all.Go(func() { errs[i] = b.conns.Shutdown(ctx) })
 	}
 	all.Wait()
-	s.giveLane()
+	s.logins.Release()
 	return errors.Join(errs...)
 }
 

@@ -71,7 +71,7 @@ func (s *aside) run() {
 			c.ends(c.err)
 		case c.lift != nil:
 			s.lifted()
-		case len(c.rest)+len(c.plain) > maxInput/2 && !c.free():
+		case c.waiting() > maxInput/2 && !c.free():
 			c.unlock()
 			<-s.wake
 			c.mu.Lock()
@@ -174,7 +174,7 @@ func (l *Lifted) Read(p []byte) (int, error) {
 	c := l.c
 	held := &c.rest
 	if c.secure != nil {
-		held = &c.plain
+		held = &c.secure.plain
 	}
 	if len(*held) > 0 {
 		n := copy(p, *held)
@@ -202,7 +202,7 @@ func (l *Lifted) SetDeadline(t time.Time) error { return l.nc.SetDeadline(t) }
 func (l *Lifted) Unread(p []byte) {
 	c := l.c
 	if c.secure != nil {
-		c.plain = append(append([]byte(nil), p...), c.plain...)
+		c.secure.plain = append(append([]byte(nil), p...), c.secure.plain...)
 		return
 	}
 	c.rest = append(append([]byte(nil), p...), c.rest...)
@@ -225,7 +225,7 @@ func (l *Lifted) CloseWrite() error {
 // Held is how many bytes have been read already, for the next Read.
 func (l *Lifted) Held() int {
 	if l.c.secure != nil {
-		return len(l.c.plain)
+		return len(l.c.secure.plain)
 	}
 	return len(l.c.rest)
 }

@@ -138,9 +138,7 @@ type Conn struct {
 	srv           *Server
 	h             Handler
 	remote, local netip.AddrPort
-	bound         net.Addr   // the socket's own address
-	via           netip.Addr // the proxy, or invalid
-	parks         bool       // on a loop
+	proxy         *proxy // nil without
 
 	mu       sync.Mutex // guards what follows
 	seat     seat       // nil while moving or lifted
@@ -149,28 +147,32 @@ type Conn struct {
 	held     bool
 	shutting bool // ends when out is empty
 	draining bool // out is being written elsewhere
+	parks    bool // on a loop; immutable
 	rest     []byte
-	plain    []byte // of TLS, not taken
 	out      []byte // not taken by the socket
 	lift     func(*Lifted) Verdict
 	lane     *Lane    // of the Work that runs
 	loan     *loan    // to the function of Work; nil without
 	raw      net.Conn // while lifted
 	secure   *secured // nil: in clear
-	conf     *tls.Config
-	then     func(error) Verdict
-	err      error // why it ended
+	start    *start   // of TLS, which waits for a byte
+	err      error    // why it ended
 	later    []func() Verdict
 	release  func()
 
 	deadline atomic.Int64 // UnixNano; 0 none
 	timer    timer        // guarded by wheel.mu
 
-	pmu    sync.Mutex // guards what follows
-	posts  []func()
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	gone   error // of the end; cancel's cause
+	pmu   sync.Mutex // guards what follows
+	posts []func()
+	life  *life // nil until somebody asks
+	gone  error // of the end
+}
+
+// proxy is what a connection came through.
+type proxy struct {
+	addr  netip.Addr
+	bound net.Addr // the socket's own address
 }
 
 // Remote is the client's address, behind a proxy that of its header. Safe for any goroutine, as the next three.
@@ -180,23 +182,68 @@ func (c *Conn) Remote() netip.AddrPort { return c.remote }
 func (c *Conn) Local() netip.AddrPort { return c.local }
 
 // Bound is the address of the socket itself, which behind a proxy is not the one that the client knows.
-func (c *Conn) Bound() net.Addr { return c.bound }
+func (c *Conn) Bound() net.Addr {
+	if c.proxy == nil {
+		return net.TCPAddrFromAddrPort(c.local)
+	}
+	return c.proxy.bound
+}
 
 // Proxy is the address of the proxy that the connection came through, or invalid.
-func (c *Conn) Proxy() netip.Addr { return c.via }
+func (c *Conn) Proxy() netip.Addr {
+	if c.proxy == nil {
+		return netip.Addr{}
+	}
+	return c.proxy.addr
+}
 
 // Context ends with the connection. Safe for any goroutine.
 func (c *Conn) Context() context.Context {
 	c.pmu.Lock()
 	defer c.pmu.Unlock()
-	if c.ctx == nil {
+	l := c.lives()
+	l.brief = false
+	return l.ctx
+}
+
+// lives is called under pmu.
+func (c *Conn) lives() *life {
+	if c.life == nil {
 		// The server's end ends it; it is made when it is first asked for, because most idle connections need none.
-		c.ctx, c.cancel = context.WithCancelCause(c.srv.ctx)
+		l := &life{}
+		l.ctx, l.cancel = context.WithCancelCause(c.srv.ctx)
 		if c.gone != nil {
-			c.cancel(c.gone)
+			l.cancel(c.gone)
 		}
+		c.life = l
 	}
-	return c.ctx
+	return c.life
+}
+
+// life is the context of a connection.
+type life struct {
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	brief  bool // the engine's own, until what it does is done
+}
+
+// during runs f with the connection's context, which is given up behind it if nobody else has asked for it: an idle
+// connection's costs a quarter of a KiB. One f runs at a time.
+func (c *Conn) during(f func(ctx context.Context)) {
+	c.pmu.Lock()
+	first := c.life == nil
+	l := c.lives()
+	l.brief = first
+	c.pmu.Unlock()
+	defer func() {
+		c.pmu.Lock()
+		defer c.pmu.Unlock()
+		if l.brief {
+			l.cancel(nil)
+			c.life = nil
+		}
+	}()
+	f(l.ctx)
 }
 
 // TLS is the state of the connection's TLS, or nil in clear. For callbacks and lifted functions.
@@ -351,6 +398,15 @@ func (c *Conn) panicked(r any) {
 	}
 }
 
+// waiting is how many bytes have come and were not taken.
+func (c *Conn) waiting() int {
+	n := len(c.rest)
+	if c.secure != nil {
+		n += len(c.secure.plain)
+	}
+	return n
+}
+
 // free reports whether the handler may have data.
 func (c *Conn) free() bool {
 	return c.state == seated && c.seat != nil && !c.busy && !c.held && !c.shutting && !c.draining && c.lift == nil && len(c.out) == 0
@@ -360,14 +416,16 @@ func (c *Conn) free() bool {
 func (c *Conn) turn(in []byte) {
 	for len(c.later) > 0 && !c.busy && c.state != lifted && c.state != closed {
 		f := c.later[0]
-		c.later = c.later[1:]
+		if c.later = c.later[1:]; len(c.later) == 0 {
+			c.later = nil
+		}
 		c.settle(c.call(f))
 	}
 	if c.state == closed {
 		return
 	}
 	switch {
-	case c.conf != nil: // the handshake waits for its first byte
+	case c.start != nil:
 		c.rest = append(c.rest, in...)
 		if len(c.rest) > 0 && c.free() {
 			c.handshake()
@@ -377,7 +435,7 @@ func (c *Conn) turn(in []byte) {
 	default:
 		c.rest = c.offer(c.rest, in)
 	}
-	if len(c.rest)+len(c.plain) > maxInput && c.state == seated {
+	if c.waiting() > maxInput && c.state == seated {
 		if c.free() { // the handler wants more and more
 			c.ends(ErrInput)
 			return
@@ -444,7 +502,7 @@ func (c *Conn) settle(v Verdict) {
 		c.lift = v.lift
 		c.getUp()
 	case securing:
-		c.conf, c.then = v.conf, v.then
+		c.start = &start{v.conf, v.then}
 	case calling:
 		c.settle(c.call(v.call))
 	}
@@ -477,7 +535,7 @@ func (c *Conn) work(f func(*bytebufferpool.ByteBuffer) Verdict) (left bool) {
 		if out.Len() > 0 {
 			c.Write(out.B)
 		}
-		if v.kind == securing && len(c.rest)+len(c.plain) > 0 {
+		if v.kind == securing && c.waiting() > 0 {
 			c.ends(ErrPipelined)
 		}
 		c.settle(v)
@@ -559,7 +617,10 @@ func (c *Conn) ends(err error) {
 	c.state, c.err = closed, err
 	c.out, c.later = nil, nil
 	if was != lifted { // else they are its goroutine's
-		c.rest, c.plain = nil, nil
+		c.rest = nil
+		if c.secure != nil {
+			c.secure.plain = nil
+		}
 		if b := c.loan; b != nil {
 			close(b.took)
 			c.loan = nil
@@ -570,8 +631,8 @@ func (c *Conn) ends(err error) {
 	}
 	c.pmu.Lock()
 	c.gone = err
-	if c.cancel != nil {
-		c.cancel(err)
+	if c.life != nil {
+		c.life.cancel(err)
 	}
 	c.pmu.Unlock()
 	if h, ok := c.h.(Ender); ok {

@@ -159,7 +159,7 @@ func (h *toy) Data(c *Conn, in []byte) (int, Verdict) {
 				l.Write(a)
 				var ahead [7]byte // read ahead, and given back
 				l.SetDeadline(time.Now().Add(time.Millisecond))
-				if len(l.c.rest) > 0 || len(l.c.plain) > 0 {
+				if l.c.waiting() > 0 {
 					k, _ := l.Read(ahead[:])
 					l.Unread(ahead[:k])
 				}
@@ -213,8 +213,7 @@ func startToys(t testing.TB, l net.Listener, o Options, gate Gate, change func(*
 		}
 	}
 	s := &toys{Server: e.NewServer(gate, slog.New(slog.DiscardHandler)), e: e, addr: l.Addr().String(), conf: serverTLS(t), stop: make(chan struct{}), l: l}
-	var give func()
-	s.slow, give = e.Lane("slow", 4)
+	s.slow = e.Lane("slow", 4)
 	done := make(chan error, 1)
 	go func() {
 		done <- s.Serve(context.Background(), l, func(c *Conn) Handler {
@@ -233,7 +232,7 @@ func startToys(t testing.TB, l net.Listener, o Options, gate Gate, change func(*
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		give()
+		s.slow.Release()
 		if err := e.Close(); err != nil {
 			t.Error(err)
 		}

@@ -76,13 +76,16 @@ func (p *pool) close() {
 // Lane bounds how many functions of one kind run at once: whatever they wait for, others have lanes of their own. The
 // queue is bounded by the number of connections, each of which has at most one function in it. Safe for concurrent use.
 type Lane struct {
-	pool  *pool
+	pool  *pool // these are immutable
 	limit int
+	lanes *lanes // that it stands in by its name; nil for the engine's own
+	name  string
 
 	mu      sync.Mutex // guards what follows
 	running int
 	queue   []func() bool
-	users   int
+
+	users int // guarded by lanes.mu
 }
 
 // enter runs f, or queues it while limit others run. It does not block. f says whether it has left the lane.
@@ -132,20 +135,29 @@ type lanes struct {
 	m  map[string]*Lane
 }
 
-// Lane gives the lane of that name, for limit functions at once, and what gives it back. Safe for concurrent use.
-func (e *Engine) Lane(name string, limit int) (l *Lane, release func()) {
+// Lane gives the lane of that name, for limit functions at once. Whoever has got it gives it back with Release. Safe for
+// concurrent use.
+func (e *Engine) Lane(name string, limit int) *Lane {
 	e.lanes.mu.Lock()
 	defer e.lanes.mu.Unlock()
-	if l = e.lanes.m[name]; l == nil {
-		l = &Lane{pool: &e.pool, limit: limit}
+	l := e.lanes.m[name]
+	if l == nil {
+		l = &Lane{pool: &e.pool, limit: limit, lanes: &e.lanes, name: name}
 		e.lanes.m[name] = l
 	}
 	l.users++
-	return l, func() {
-		e.lanes.mu.Lock()
-		defer e.lanes.mu.Unlock()
-		if l.users--; l.users == 0 {
-			delete(e.lanes.m, name)
-		}
+	return l
+}
+
+// Release gives the lane back, once for each call of Engine.Lane; of the engine's own and of nil it does nothing. Safe
+// for concurrent use.
+func (l *Lane) Release() {
+	if l == nil || l.lanes == nil {
+		return
+	}
+	l.lanes.mu.Lock()
+	defer l.lanes.mu.Unlock()
+	if l.users--; l.users == 0 {
+		delete(l.lanes.m, l.name)
 	}
 }

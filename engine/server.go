@@ -178,9 +178,12 @@ func (s *Server) came(nc net.Conn, handler func(*Conn) Handler) {
 		c.rest, nc = r.head, r.Conn
 	}
 	if p, ok := nc.(*Proxied); ok {
-		c.via, nc = addrPort(p.Proxy()).Addr(), p.Conn
+		c.proxy, nc = &proxy{addr: addrPort(p.Proxy()).Addr()}, p.Conn
 	}
-	c.bound, c.parks = nc.LocalAddr(), parkable(nc)
+	c.parks = parkable(nc)
+	if c.proxy != nil {
+		c.proxy.bound = nc.LocalAddr()
+	}
 	s.mu.Lock()
 	if s.draining {
 		s.mu.Unlock()
@@ -207,8 +210,10 @@ func (c *Conn) enter() Verdict {
 		return c.call(func() Verdict { return c.h.Open(c) })
 	}
 	return Work(nil, func(*bytebufferpool.ByteBuffer) Verdict {
-		release, err := c.srv.gate.Admit(c.Context(), c.remote.Addr())
-		c.release = release // read when this is over
+		var err error
+		c.during(func(ctx context.Context) {
+			c.release, err = c.srv.gate.Admit(ctx, c.remote.Addr()) // read when this is over
+		})
 		c.Post(func() Verdict {
 			if err != nil {
 				c.h.Refused(c, err)

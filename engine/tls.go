@@ -16,7 +16,8 @@ const handshakeWait = 10 * time.Second
 // secured is the TLS of a connection, parked or lifted.
 type secured struct {
 	*tls.Conn
-	wire *wire
+	wire  *wire
+	plain []byte // not taken
 }
 
 // wouldBlock is what a parked connection's TLS reads when no more ciphertext is there: crypto/tls keeps a connection
@@ -113,8 +114,8 @@ func (w *wire) SetWriteDeadline(t time.Time) error {
 
 // handshake leaves the loop for the handshake, whose first bytes are in rest.
 func (c *Conn) handshake() {
-	conf, then := c.conf, c.then
-	c.conf, c.then = nil, nil
+	conf, then := c.start.conf, c.start.then
+	c.start = nil
 	c.settle(Lift(func(l *Lifted) Verdict {
 		err := errHandshakes
 		if c.e.enterHandshake() {
@@ -130,18 +131,27 @@ func (c *Conn) handshake() {
 	}))
 }
 
+// start is a handshake that waits for its first byte.
+type start struct {
+	conf *tls.Config
+	then func(error) Verdict
+}
+
 // shake runs on a goroutine.
 func (c *Conn) shake(l *Lifted, conf *tls.Config) error {
 	s := &secured{wire: &wire{c: c, in: c.rest, nc: l.nc}}
 	c.rest = nil
 	s.Conn = tls.Server(s.wire, conf)
-	ctx, cancel := context.WithTimeout(c.Context(), handshakeWait)
-	defer cancel()
-	if err := s.HandshakeContext(ctx); err != nil {
-		return err
+	var err error
+	c.during(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, handshakeWait)
+		defer cancel()
+		err = s.HandshakeContext(ctx)
+	})
+	if err == nil {
+		c.secure = s
 	}
-	c.secure = s
-	return nil
+	return err
 }
 
 var errHandshakes = errors.New("engine: too many TLS handshakes at once")
@@ -151,14 +161,15 @@ var records = sync.Pool{New: func() any { b := make([]byte, 16<<10); return &b }
 
 // turnTLS gives the handler plain text.
 func (c *Conn) turnTLS(in []byte) {
-	if len(c.plain) > 0 {
-		c.plain = c.offer(c.plain, nil)
+	s := c.secure
+	if len(s.plain) > 0 {
+		s.plain = c.offer(s.plain, nil)
 	}
 	if !c.free() {
 		c.rest = append(c.rest, in...)
 		return
 	}
-	w := c.secure.wire
+	w := s.wire
 	w.in = in
 	if len(c.rest) > 0 {
 		w.in = append(c.rest, in...)
@@ -167,8 +178,8 @@ func (c *Conn) turnTLS(in []byte) {
 	var err error
 	for err == nil && c.free() {
 		var n int
-		if n, err = c.secure.Read(*buf); n > 0 {
-			c.plain = c.offer(c.plain, (*buf)[:n])
+		if n, err = s.Read(*buf); n > 0 {
+			s.plain = c.offer(s.plain, (*buf)[:n])
 		}
 	}
 	records.Put(buf)
@@ -179,7 +190,7 @@ func (c *Conn) turnTLS(in []byte) {
 	w.in = nil
 	if err != nil && !errors.Is(err, wouldBlock{}) && c.state != closed {
 		if err == io.EOF {
-			c.secure.CloseWrite()
+			s.CloseWrite()
 		}
 		c.peerEnded(err)
 	}

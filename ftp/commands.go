@@ -229,7 +229,7 @@ func (c *conn) optsMode(rest string) error {
 	if err != nil || n == 0 {
 		return fail(501, "The level is 1 to 9")
 	}
-	c.level = int(n)
+	c.level = int8(n)
 	return c.reply(200, "MODE Z LEVEL set to "+f[2])
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -30,77 +29,94 @@ const (
 
 // conn is one control connection, the engine's Handler of it.
 type conn struct {
-	srv           *Server // these are immutable
-	b             *binding
-	ec            *engine.Conn
-	remote, local netip.AddrPort
-	ctx           life
+	srv *Server // these are immutable
+	b   *binding
+	ec  *engine.Conn
 
 	// Owned by the connection's turn, and by the work of a command.
 	id       string
-	begun    time.Time
 	out      *bytebufferpool.ByteBuffer // of the turn: replies
 	lane     *engine.Lane               // of the user; nil before the login
-	giveLane func()
 	tlsConf  *tls.Config
-	secure   bool
 	user     string
 	client   string
-	tries    int
-	needsTLS bool // the account does
 	s        *session.Session
 	cwd      vfs.Path
 	start    vfs.Path
-	ascii    bool
-	pbsz     bool
-	private  bool // PROT P
-	deflates bool // MODE Z
-	level    int  // of it
-	epsvAll  bool
 	offset   int64 // of REST
-	ranged   bool  // RANG has set offset and last
 	last     int64 // last byte of RANG, inclusive
 	allo     int64
 	from     *vfs.Path // of RNFR
 	copyFrom *vfs.Path // of SITE CPFR
-	facts    facts
 	hash     string
-	source   source // of the next data connection
+	source   source     // of the next data connection
+	x        *transfer  // nil when idle
+	next     *[2]string // verb and argument that wait behind a transfer
+	facts    facts
+	tries    int8
+	level    int8 // of MODE Z
+	secure   bool
+	needsTLS bool // the account does
+	ascii    bool
+	pbsz     bool
+	private  bool // PROT P
+	deflates bool // MODE Z
+	epsvAll  bool
+	ranged   bool // RANG has set offset and last
 	quit     bool
 	more     bool // bytes have come behind the command that runs
 	starts   bool // TLS begins after this command
 	waits    bool // nothing is read until something else has happened
 	draining bool
-	x        *transfer  // nil when idle
-	next     *[2]string // verb and argument that wait behind a transfer
 
+	life   atomic.Pointer[life] // of what runs; nil while nothing does
 	killed atomic.Bool
+	over   atomic.Bool
 }
 
 var _ engine.Handler = (*conn)(nil)
 
 func newConn(s *Server, b *binding, ec *engine.Conn) *conn {
-	c := &conn{srv: s, b: b, ec: ec, remote: ec.Remote(), local: ec.Local()}
+	c := &conn{srv: s, b: b, ec: ec}
 	c.reset()
 	return c
 }
 
 // reset makes everything new but TLS, for a connection's beginning and for REIN.
 func (c *conn) reset() {
-	c.id, c.begun = fmt.Sprintf("%s_%d_%d", protocol, c.b.index, c.srv.count.Add(1)), time.Now()
+	c.id = fmt.Sprintf("%s_%d_%d", protocol, c.b.index, c.srv.count.Add(1))
 	c.s, c.needsTLS, c.user, c.ascii, c.epsvAll = nil, false, "", false, false
 	c.deflates, c.level = false, deflateLevel
 	c.from, c.copyFrom, c.facts, c.hash = nil, nil, factsDefault, "SHA-256"
 	c.cwd, c.start = vfs.Path{}, vfs.Path{}
-	if c.giveLane != nil {
-		c.giveLane()
+	c.lane.Release()
+	c.lane = nil
+}
+
+// context ends with the connection. It is for one command or transfer: an idle connection has none.
+func (c *conn) context() *life {
+	l := c.life.Load()
+	if l == nil {
+		l = &life{}
+		c.life.Store(l)
+		if c.over.Load() { // the end did not see it
+			l.end()
+		}
 	}
-	c.lane, c.giveLane = nil, nil
+	return l
+}
+
+// end ends what runs.
+func (c *conn) end() {
+	c.over.Store(true)
+	if l := c.life.Load(); l != nil {
+		l.end()
+	}
 }
 
 // log is the connection's. It is made when something is to be said: most connections end without.
 func (c *conn) log() *slog.Logger {
-	l := c.srv.log.With("proto", protocol, "conn", c.id, "remote", c.remote.Addr().String())
+	l := c.srv.log.With("proto", protocol, "conn", c.id, "remote", c.ec.Remote().Addr().String())
 	if c.s != nil {
 		l = l.With("user", c.s.Username())
 	}
@@ -125,9 +141,14 @@ func (c *conn) post(f func() engine.Verdict) {
 	c.ec.Post(func() engine.Verdict { return c.turn(f) })
 }
 
+// mustLogIn gives the time for a login (RES-2).
+func (c *conn) mustLogIn() {
+	c.ec.SetDeadline(time.Now().Add(time.Duration(c.srv.cfg.LoginGraceTime) * time.Second))
+}
+
 // Open greets.
 func (c *conn) Open(*engine.Conn) engine.Verdict {
-	c.ec.SetDeadline(c.begun.Add(time.Duration(c.srv.cfg.LoginGraceTime) * time.Second)) // RES-2
+	c.mustLogIn()
 	if c.b.TLSMode == 2 {
 		c.private, c.pbsz = true, true
 		return c.startTLS()
@@ -206,7 +227,7 @@ func (c *conn) kill(reason error) {
 	// On a goroutine of its own: the caller may hold what the connection's turn waits for.
 	go c.ec.Post(func() engine.Verdict { return c.bye("Service closing the connection") })
 	time.AfterFunc(byeWait, func() {
-		c.ctx.end()
+		c.end()
 		c.ec.Kill(reason)
 	})
 }
@@ -220,10 +241,8 @@ func (c *conn) Closed(_ *engine.Conn, err error) {
 		<-x.done
 	}
 	c.dropSource()
-	defer c.ctx.end()
-	if c.giveLane != nil {
-		c.giveLane()
-	}
+	defer c.end()
+	c.lane.Release()
 	if c.s != nil {
 		c.s.Close()
 		return
@@ -237,7 +256,7 @@ func (c *conn) Closed(_ *engine.Conn, err error) {
 }
 
 func (c *conn) describe() session.Conn {
-	return session.Conn{ID: c.id, Protocol: protocol, Remote: c.remote, Local: c.local, Client: c.client, Closes: true, Kill: c.kill}
+	return session.Conn{ID: c.id, Protocol: protocol, Remote: c.ec.Remote(), Local: c.ec.Local(), Client: c.client, Closes: true, Kill: c.kill}
 }
 
 // Data takes command lines.
@@ -303,7 +322,7 @@ func (c *conn) command(verb, arg string) (v engine.Verdict, stop bool) {
 		return v, false
 	}
 	if cmd.needs&quick != 0 || cmd.slow != nil && !cmd.slow(c, arg) {
-		c.run(verb, &cmd, &c.ctx, arg)
+		c.run(verb, &cmd, c.context(), arg)
 		return c.after()
 	}
 	lane := c.lane
@@ -311,7 +330,7 @@ func (c *conn) command(verb, arg string) (v engine.Verdict, stop bool) {
 		lane = c.srv.logins
 	}
 	return engine.Work(lane, func(out *bytebufferpool.ByteBuffer) engine.Verdict {
-		ctx, cancel := context.WithTimeout(&c.ctx, commandWait)
+		ctx, cancel := context.WithTimeout(c.context(), commandWait)
 		defer cancel()
 		c.out = out
 		c.run(verb, &cmd, ctx, arg)
@@ -337,6 +356,9 @@ func (c *conn) run(verb string, cmd *command, ctx context.Context, arg string) {
 
 // after is what becomes of the connection after a command.
 func (c *conn) after() (v engine.Verdict, stop bool) {
+	if c.x == nil {
+		c.life.Store(nil)
+	}
 	switch {
 	case c.quit && c.x == nil:
 		return engine.Close(), true

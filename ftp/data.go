@@ -119,7 +119,7 @@ func (c *conn) listen() (*passive, uint16, error) {
 			return nil, 0, errNoData
 		}
 		wait := time.Duration(c.srv.cfg.DataTimeout) * time.Second
-		p := &passive{l: l, peer: c.remote.Addr(), via: via, wait: wait, until: time.Now().Add(wait)}
+		p := &passive{l: l, peer: c.ec.Remote().Addr(), via: via, wait: wait, until: time.Now().Add(wait)}
 		if c.b.PassiveConnectionsSecurity == 1 {
 			p.peer = netip.Addr{}
 		}
@@ -147,10 +147,10 @@ func (c *conn) pasv(ctx context.Context, _ string) error {
 
 // passiveIP is the address that PASV names: by the client's network, forced, by name, or the connection's own.
 func (c *conn) passiveIP(ctx context.Context) (netip.Addr, error) {
-	own := c.local.Addr()
+	own := c.ec.Local().Addr()
 	for _, o := range c.b.overrides {
 		for _, n := range o.nets {
-			if n.Contains(c.remote.Addr()) {
+			if n.Contains(c.ec.Remote().Addr()) {
 				if o.ip.IsValid() {
 					return o.ip, nil
 				}
@@ -188,7 +188,7 @@ func (c *conn) epsv(_ context.Context, arg string) error {
 		c.epsvAll = true
 		return c.reply(200, "EPSV ALL ok")
 	}
-	if four := c.local.Addr().Is4(); e.v4 && !four || e.v6 && four {
+	if four := c.ec.Local().Addr().Is4(); e.v4 && !four || e.v6 && four {
 		return fail(522, "Network protocol not supported, use ("+map[bool]string{true: "1", false: "2"}[four]+")")
 	}
 	_, port, err := c.listen()
@@ -237,14 +237,14 @@ func (c *conn) activeTo(a netip.AddrPort, verb string) error {
 		return errNoFeature
 	case c.epsvAll:
 		return fail(501, "Only EPSV after EPSV ALL")
-	case a.Addr() != c.remote.Addr() || a.Port() < 1024:
+	case a.Addr() != c.ec.Remote().Addr() || a.Port() < 1024:
 		c.log().Warn("data connection to a stranger refused", "cmd", verb, "to", a.String())
 		return fail(500, "Illegal "+verb+" command")
 	}
 	c.dropSource()
-	from := netip.AddrPortFrom(c.local.Addr(), 0)
+	from := netip.AddrPortFrom(c.ec.Local().Addr(), 0)
 	if !c.srv.cfg.ActiveTransfersPortNon20 {
-		from = netip.AddrPortFrom(c.local.Addr(), 20)
+		from = netip.AddrPortFrom(c.ec.Local().Addr(), 20)
 	}
 	c.source = &active{to: a, from: from, wait: time.Duration(c.srv.cfg.DataTimeout) * time.Second}
 	return c.reply(200, verb+" command successful")

@@ -57,7 +57,7 @@ func (c *conn) certificate() *x509.Certificate {
 func (c *conn) attempt(method, user, password string) *session.Attempt {
 	return &session.Attempt{
 		Protocol: protocol, Method: method, Username: user, Password: password, Secure: c.secure, Certificate: c.certificate(),
-		Remote: c.remote.Addr(), Local: c.local, ConnID: c.id, Client: c.client,
+		Remote: c.ec.Remote().Addr(), Local: c.ec.Local(), ConnID: c.id, Client: c.client,
 	}
 }
 
@@ -102,7 +102,7 @@ func (c *conn) refuse() {
 
 // open begins the session of a login, and answers with code.
 func (c *conn) open(l *session.Login, code int) error {
-	s, err := c.srv.sessions.Open(&c.ctx, l, c.describe())
+	s, err := c.srv.sessions.Open(c.context(), l, c.describe())
 	if err != nil {
 		c.log().Warn("session refused", "user", l.Username(), "err", err)
 		c.quit = true
@@ -111,7 +111,7 @@ func (c *conn) open(l *session.Login, code int) error {
 	c.needsTLS, c.s = l.NeedsTLS(), s
 	c.start = s.StartDir()
 	c.cwd = c.start
-	c.lane, c.giveLane = c.srv.engine.Lane("ftp user "+l.Username(), userLane)
+	c.lane = c.srv.engine.Lane("ftp user "+l.Username(), userLane)
 	c.ec.SetDeadline(time.Time{})
 	return c.reply(code, "Logged in")
 }
@@ -123,7 +123,7 @@ func (c *conn) rein(context.Context, string) error {
 	c.dropSource()
 	c.s.Close()
 	c.reset()
-	c.ec.SetDeadline(c.begun.Add(time.Duration(c.srv.cfg.LoginGraceTime) * time.Second))
+	c.mustLogIn()
 	return c.reply(220, "Ready for another user")
 }
 

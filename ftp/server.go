@@ -26,7 +26,6 @@ type Server struct {
 	engine    *engine.Engine
 	conns     *engine.Server
 	logins    *engine.Lane // of what comes before a session
-	giveLane  func()
 	deflaters writers
 	log       *slog.Logger
 	now       func() time.Time
@@ -100,7 +99,7 @@ func New(cfg Config, e *engine.Engine, s *session.Server, gate engine.Gate, log 
 	// Connections are meant to outlive the call that accepted them: Shutdown ends them.
 	srv.ctx, srv.stop = context.WithCancelCause(context.Background())
 	srv.conns = e.NewServer(gate, log)
-	srv.logins, srv.giveLane = e.Lane("ftp logins", loginLane)
+	srv.logins = e.Lane("ftp logins", loginLane)
 	return srv, nil
 }
 
@@ -225,6 +224,6 @@ func (s *Server) Serve(ctx context.Context, index int, l net.Listener) error {
 func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.conns.Shutdown(ctx)
 	s.stop(errShutdown)
-	s.giveLane()
+	s.logins.Release()
 	return err
 }

@@ -43,13 +43,14 @@ func (x *transfer) abort(cause error) {
 
 // begin runs work beside the control connection, with what the transfer commands have set. Its error is answered.
 func (c *conn) begin(verb string, writing bool, work func(ctx context.Context, x *transfer) error) error {
-	ctx, cancel := context.WithCancelCause(&c.ctx)
+	life := c.context()
+	ctx, cancel := context.WithCancelCause(life)
 	x := &transfer{name: verb, c: c, cancel: cancel, done: make(chan struct{})}
 	c.x = x
 	c.offset, c.ranged, c.allo = 0, false, 0
 	c.srv.engine.Go(func() { // Closed waits for it
 		err := x.run(ctx, work)
-		if cause := context.Cause(ctx); err != nil && cause != nil && c.ctx.Err() == nil {
+		if cause := context.Cause(ctx); err != nil && cause != nil && life.Err() == nil {
 			err = cause
 		}
 		if _, ok := errors.AsType[net.Error](err); ok && !answered(err) {
@@ -213,7 +214,7 @@ type wire struct {
 func (c *conn) wire() wire {
 	w := wire{ascii: c.ascii, private: c.private}
 	if c.deflates {
-		w.deflate = c.level
+		w.deflate = int(c.level)
 	}
 	return w
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gantryhq/gantry/internal/account"
@@ -22,6 +23,8 @@ type compiled struct {
 	windows         []window
 	timed           bool    // access_time is set
 	problems        []error // for the log, once
+
+	byPassword atomic.Pointer[Identity] // of logins by a password alone, which are all the same
 }
 
 // window is one access_time in minutes of its day, both inclusive.

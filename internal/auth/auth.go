@@ -197,7 +197,18 @@ func (a *Authenticator) Authenticate(ctx context.Context, t *Attempt) (*Identity
 	if err := ctx.Err(); err != nil {
 		return nil, deny(ReasonCanceled, err)
 	}
-	return id, nil
+	return f.compiled.shared(id), nil
+}
+
+// shared gives logins by a password alone one Identity: idle sessions are many.
+func (c *compiled) shared(id *Identity) *Identity {
+	if id.Method != account.MethodPassword || id.factor || id.key != "" || id.KeyFingerprint != "" || id.User != c.user {
+		return id
+	}
+	if c.byPassword.CompareAndSwap(nil, id) {
+		return id
+	}
+	return c.byPassword.Load()
 }
 
 // Current re-reads the account of id (from the cache where it may) and passes it through Admit again: for a

@@ -328,9 +328,8 @@ func (s *Server) open(ctx context.Context, l *Login, c Conn, sh *Share) (*Sessio
 		return nil, errors.New("no identity") // AUTH-5
 	}
 	x := &Session{
-		srv: s, conn: c, name: id.User.Username, started: s.deps.Now(), id: id, attempt: attempt,
-		remoteIP: c.Remote.Addr().Unmap().String(), remoteAddr: c.Remote.String(), localAddr: c.Local.String(),
-		handles: map[*Handle]struct{}{}, ended: make(chan struct{}), share: sh,
+		srv: s, conn: c, name: id.User.Username, started: s.deps.Now(), id: id, protocol: attempt.Protocol,
+		secure: attempt.Secure, share: sh,
 	}
 	x.last.Store(x.started.UnixNano())
 	if err := s.register(x, id.User.MaxSessions); err != nil {

@@ -49,6 +49,9 @@ func (x *Session) enlist(h *Handle) error {
 	if x.closed {
 		return ErrClosed
 	}
+	if x.handles == nil {
+		x.handles = map[*Handle]struct{}{}
+	}
 	x.handles[h] = struct{}{}
 	return nil
 }

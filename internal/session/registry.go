@@ -274,7 +274,10 @@ func (x *Session) recheck(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, storageWait)
 	defer cancel()
-	attempt := x.attempt
+	attempt := auth.Attempt{
+		Protocol: x.protocol, Method: x.id.Method, Username: x.name, Remote: x.conn.Remote.Addr(), Local: x.conn.Local,
+		ConnID: x.conn.ID, Client: x.conn.Client, Secure: x.secure,
+	}
 	id, err := x.srv.deps.Auth.Current(ctx, x.id, &attempt)
 	if err != nil {
 		if d, ok := errors.AsType[*auth.Denied](err); ok && !storeFailed(d) {

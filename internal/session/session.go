@@ -35,16 +35,14 @@ var rootPath = vfs.Root
 
 // Session is one login's view of its tree. Safe for concurrent use.
 type Session struct {
-	srv        *Server // immutable, as all up to started
-	user       *userState
-	conn       Conn
-	name       string
-	attempt    auth.Attempt
-	remoteIP   string
-	remoteAddr string
-	localAddr  string
-	started    time.Time
-	system     bool // the server's own: not an account's login
+	srv      *Server // immutable, as all up to started
+	user     *userState
+	conn     Conn
+	name     string
+	protocol string // of the login
+	secure   bool   // it was made over TLS
+	system   bool   // the server's own: not an account's login
+	started  time.Time
 
 	id    *auth.Identity // the login's; immutable
 	share *Share         // immutable; nil for the account itself
@@ -54,17 +52,17 @@ type Session struct {
 	last    atomic.Int64         // ns, the last sign of life
 	busy    atomic.Int32         // operations under way
 	counted atomic.Bool          // among the sessions of all nodes
+	over    atomic.Bool          // the session has ended; set under mu
 	once    sync.Once            // the kill
 	fin     sync.Once            // the end
-
-	ended chan struct{} // closed when the session is over
 
 	views []*view // guarded by Server.mu; each holds one reference
 
 	mu      sync.Mutex // guards the fields below
 	closed  bool
-	unhook  func() bool // from the context that the session ends with
-	handles map[*Handle]struct{}
+	ended   chan struct{}           // closed when over; nil until somebody asks
+	unhook  func() bool             // from the context that the session ends with
+	handles map[*Handle]struct{}    // nil before the first
 	trees   map[*LocalTree]struct{} // given to programs
 }
 
@@ -97,7 +95,17 @@ func (x *Session) ID() string { return x.conn.ID }
 func (x *Session) Touch() { x.last.Store(x.srv.deps.Now().UnixNano()) }
 
 // Done is closed when the session is over.
-func (x *Session) Done() <-chan struct{} { return x.ended }
+func (x *Session) Done() <-chan struct{} {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.ended == nil {
+		x.ended = make(chan struct{})
+		if x.over.Load() {
+			close(x.ended)
+		}
+	}
+	return x.ended
+}
 
 // Close aborts what is still open as the peer's loss of the connection does, and leaves the registry.
 func (x *Session) Close() error {
@@ -130,7 +138,12 @@ func (x *Session) finish(cause error) error {
 		gone.Wait()
 		err = errors.Join(errs...)
 		x.srv.unregister(x)
-		close(x.ended)
+		x.mu.Lock()
+		x.over.Store(true)
+		if x.ended != nil {
+			close(x.ended)
+		}
+		x.mu.Unlock()
 		if left := x.srv.deps.Left; left != nil {
 			left(Left{x.name, x.conn.Remote.Addr().Unmap(), x.conn.Protocol, x.srv.deps.Now().Sub(x.started)})
 		}
@@ -167,7 +180,7 @@ func (x *Session) info() Info {
 		u = v.user
 	}
 	i := Info{
-		Username: x.name, Role: u.Role, ID: x.conn.ID, Client: x.conn.Client, Protocol: x.conn.Protocol, Remote: x.remoteAddr,
+		Username: x.name, Role: u.Role, ID: x.conn.ID, Client: x.conn.Client, Protocol: x.conn.Protocol, Remote: x.conn.Remote.String(),
 		Started: x.started, LastActivity: time.Unix(0, x.last.Load()),
 	}
 	now := x.srv.deps.Now()
@@ -184,10 +197,8 @@ func (x *Session) info() Info {
 
 // begin opens an operation: the session must live. The view stays the same to its end.
 func (x *Session) begin() (*view, error) {
-	select {
-	case <-x.ended:
+	if x.over.Load() {
 		return nil, ErrClosed
-	default:
 	}
 	x.busy.Add(1)
 	x.Touch()
@@ -288,12 +299,16 @@ func (x *Session) event(action string, pl *place) *event.Event {
 
 // eventOf is event where the storage has been asked what it is.
 func (x *Session) eventOf(action string, pl *place, d vfs.Description) *event.Event {
+	var ip, remote, local string
+	if !x.system {
+		ip, remote, local = x.conn.Remote.Addr().Unmap().String(), x.conn.Remote.String(), x.conn.Local.String()
+	}
 	return &event.Event{
 		Action: action, Username: x.name, Role: x.v().user.Role,
 		Path: d.StoragePath, VirtualPath: pl.p.String(),
 		Provider: d.Provider, Bucket: d.Bucket, Endpoint: d.Endpoint,
-		Status: event.OK, Protocol: x.conn.Protocol, IP: x.remoteIP,
-		LocalAddr: x.localAddr, RemoteAddr: x.remoteAddr, SessionID: x.conn.ID,
+		Status: event.OK, Protocol: x.conn.Protocol, IP: ip,
+		LocalAddr: local, RemoteAddr: remote, SessionID: x.conn.ID,
 		Time: x.srv.deps.Now(),
 	}
 }

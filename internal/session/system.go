@@ -28,8 +28,7 @@ func (s *Server) System(ctx context.Context, user, protocol string) (*Session, e
 	now := s.deps.Now()
 	x := &Session{
 		srv: s, name: u.Username, started: now, system: true, id: &auth.Identity{User: &u, Method: "system"},
-		conn:    Conn{ID: fmt.Sprintf("%s_%x", protocol, now.UnixNano()), Protocol: protocol, Remote: netip.AddrPortFrom(netip.IPv6Loopback(), 0)},
-		handles: map[*Handle]struct{}{}, ended: make(chan struct{}),
+		conn: Conn{ID: fmt.Sprintf("%s_%x", protocol, now.UnixNano()), Protocol: protocol, Remote: netip.AddrPortFrom(netip.IPv6Loopback(), 0)},
 		// Of its own: what the account's sessions share stays theirs.
 		user: &userState{name: u.Username, sessions: map[*Session]struct{}{}, buckets: map[bucketKey]*bucket{}, left: time.Time{}},
 	}
