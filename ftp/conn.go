@@ -42,7 +42,6 @@ type conn struct {
 	client   string
 	s        *session.Session
 	cwd      vfs.Path
-	start    vfs.Path
 	offset   int64 // of REST
 	last     int64 // last byte of RANG, inclusive
 	allo     int64
@@ -88,7 +87,7 @@ func (c *conn) reset() {
 	c.s, c.needsTLS, c.user, c.ascii, c.epsvAll = nil, false, "", false, false
 	c.deflates, c.level = false, deflateLevel
 	c.from, c.copyFrom, c.facts, c.hash = nil, nil, factsDefault, "SHA-256"
-	c.cwd, c.start = vfs.Path{}, vfs.Path{}
+	c.cwd = vfs.Path{}
 	c.lane.Release()
 	c.lane = nil
 }

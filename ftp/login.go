@@ -109,8 +109,7 @@ func (c *conn) open(l *session.Login, code int) error {
 		return c.reply(530, "Login not possible now")
 	}
 	c.needsTLS, c.s = l.NeedsTLS(), s
-	c.start = s.StartDir()
-	c.cwd = c.start
+	c.cwd = s.StartDir()
 	c.lane = c.srv.engine.Lane("ftp user "+l.Username(), userLane)
 	c.ec.SetDeadline(time.Time{})
 	return c.reply(code, "Logged in")

@@ -328,10 +328,10 @@ func (s *Server) open(ctx context.Context, l *Login, c Conn, sh *Share) (*Sessio
 		return nil, errors.New("no identity") // AUTH-5
 	}
 	x := &Session{
-		srv: s, conn: c, name: id.User.Username, started: s.deps.Now(), id: id, protocol: attempt.Protocol,
+		srv: s, conn: c, name: id.User.Username, started: s.deps.Now().UnixNano(), id: id,
 		secure: attempt.Secure, share: sh,
 	}
-	x.last.Store(x.started.UnixNano())
+	x.last.Store(x.started)
 	if err := s.register(x, id.User.MaxSessions); err != nil {
 		return nil, err
 	}

@@ -274,8 +274,12 @@ func (x *Session) recheck(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, storageWait)
 	defer cancel()
+	protocol := loginProtocol(x.conn.Protocol)
+	if x.share != nil {
+		protocol = account.ProtocolHTTP
+	}
 	attempt := auth.Attempt{
-		Protocol: x.protocol, Method: x.id.Method, Username: x.name, Remote: x.conn.Remote.Addr(), Local: x.conn.Local,
+		Protocol: protocol, Method: x.id.Method, Username: x.name, Remote: x.conn.Remote.Addr(), Local: x.conn.Local,
 		ConnID: x.conn.ID, Client: x.conn.Client, Secure: x.secure,
 	}
 	id, err := x.srv.deps.Auth.Current(ctx, x.id, &attempt)

@@ -35,14 +35,13 @@ var rootPath = vfs.Root
 
 // Session is one login's view of its tree. Safe for concurrent use.
 type Session struct {
-	srv      *Server // immutable, as all up to started
-	user     *userState
-	conn     Conn
-	name     string
-	protocol string // of the login
-	secure   bool   // it was made over TLS
-	system   bool   // the server's own: not an account's login
-	started  time.Time
+	srv     *Server // immutable, as all up to started
+	user    *userState
+	conn    Conn
+	name    string
+	secure  bool  // the login was made over TLS
+	system  bool  // the server's own: not an account's login
+	started int64 // ns
 
 	id    *auth.Identity // the login's; immutable
 	share *Share         // immutable; nil for the account itself
@@ -145,7 +144,7 @@ func (x *Session) finish(cause error) error {
 		}
 		x.mu.Unlock()
 		if left := x.srv.deps.Left; left != nil {
-			left(Left{x.name, x.conn.Remote.Addr().Unmap(), x.conn.Protocol, x.srv.deps.Now().Sub(x.started)})
+			left(Left{x.name, x.conn.Remote.Addr().Unmap(), x.conn.Protocol, time.Duration(x.srv.deps.Now().UnixNano() - x.started)})
 		}
 	})
 	return err
@@ -181,7 +180,7 @@ func (x *Session) info() Info {
 	}
 	i := Info{
 		Username: x.name, Role: u.Role, ID: x.conn.ID, Client: x.conn.Client, Protocol: x.conn.Protocol, Remote: x.conn.Remote.String(),
-		Started: x.started, LastActivity: time.Unix(0, x.last.Load()),
+		Started: time.Unix(0, x.started), LastActivity: time.Unix(0, x.last.Load()),
 	}
 	now := x.srv.deps.Now()
 	x.mu.Lock()
