@@ -64,7 +64,7 @@ bench: build
 bench-smoke: build
 	go run ./bench/gantry-bench -gantry bin/gantry -cases all -limit 20ms -size 4 -repeat 1 -streams 1,2 -ciphers aes128-gcm@openssh.com \
 	-link-size 2 -link-repeat 1 -rtt 20ms -stall 1s -connections 20 -ftp-connections 100 -dav-connections 200 -settle 300ms -samples 10 \
-	-files 200 -storm 50 -requests 400 -logins 16 -entries 500 -soak 6s -json bin/bench-smoke.json -svg bin/bench-smoke.svg
+	-files 200 -storm 50 -requests 400 -logins 16 -entries 500 -soak 6s -ram "$${TMPDIR:-/tmp}" -json bin/bench-smoke.json -svg bin/bench-smoke.svg
 
 microbench:
 	go test -run '^$$' -bench . -benchmem ./...
