@@ -308,6 +308,17 @@ func TestBudgetsAreHeldAgainstRows(t *testing.T) {
 	}
 }
 
+func TestIdleConnectionsHaveABudget(t *testing.T) {
+	for kib, kept := range map[int64]map[bool]bool{1: {false: true, true: true}, 5: {false: false, true: true}, 13: {false: false, true: false}} {
+		for secure, want := range kept {
+			v := ConnIdle{TLS: secure, Connections: 100, Before: Usage{RSS: 1 << 20}, At: Usage{RSS: 1<<20 + 100*kib<<10}}.Verdict("FTP")
+			if v.Got != float64(kib) || v.Kept != want {
+				t.Errorf("%d KiB each, TLS %v: got %+v, want kept %v", kib, secure, v, want)
+			}
+		}
+	}
+}
+
 func TestChartIsXMLWithEveryRow(t *testing.T) {
 	tab := newTable([]*Server{{Peer: "gantry"}, {Peer: "a <b> & c"}})
 	for _, name := range []string{"get & put", "other <case>"} {

@@ -62,6 +62,17 @@ func runConnIdle(ctx context.Context, e *Env, p Peer, secure bool, n int, settle
 	return r, errors.Join(err, ctx.Err())
 }
 
+// Verdict holds what a connection of ours costs against its budget. what names the protocol.
+func (r ConnIdle) Verdict(what string) Verdict {
+	most := 2.0
+	if r.TLS {
+		what += " over TLS"
+		most = 12
+	}
+	got := float64(r.At.RSS-r.Before.RSS) / float64(r.Connections) / 1024
+	return Verdict{fmt.Sprintf("%s, %d idle connections", what, r.Connections), "RSS KiB each", got, most, got <= most}
+}
+
 // ConnIdleHeader is the head of the table whose rows Write prints.
 const ConnIdleHeader = `| server | channel | connections | RSS KiB each | PSS KiB each | goroutines in all | processes | PSS MiB before → at → after | descriptors | logins per second |
 |---|---|---|---|---|---|---|---|---|---|

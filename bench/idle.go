@@ -130,6 +130,12 @@ func (r Idle) Write(w io.Writer) {
 		r.Before.Threads, r.At.Threads, r.After.Threads)
 }
 
+// Verdict holds what a connection of ours costs against its budget.
+func (r Idle) Verdict() Verdict {
+	got := float64(r.At.RSS-r.Before.RSS) / float64(r.Connections) / 1024
+	return Verdict{fmt.Sprintf("SFTP, %d idle connections", r.Connections), "RSS KiB each", got, 64, got <= 64}
+}
+
 // IdleHeader is the head of the table whose rows Idle.Write prints.
 const IdleHeader = `| server | connections | RSS KiB each | PSS KiB each | goroutines each | processes each | PSS MiB before → after → after a second time | descriptors | threads |
 |---|---|---|---|---|---|---|---|---|

@@ -108,6 +108,9 @@ func (t *Table) Write(w io.Writer) {
 	fmt.Fprintf(w, "%s\n|%s\n", head, strings.Repeat("---|", strings.Count(head, "|")-1))
 	spread := func(runs []Run, format string, f func(Run) float64) string {
 		s := column(runs, f)
+		if s.high == 0 { // the case has no such figure
+			return ""
+		}
 		return fmt.Sprintf(format+" ("+format+"–"+format+")", s.median, s.low, s.high)
 	}
 	for _, row := range t.Rows {

@@ -252,6 +252,18 @@ func (b *bencher) write() error {
 			b.r.Budgets = append(b.r.Budgets, t.Verdicts()...)
 		}
 	}
+	for _, i := range b.r.Idle {
+		if i.Peer == "gantry" {
+			b.r.Budgets = append(b.r.Budgets, i.Verdict())
+		}
+	}
+	for _, c := range []struct{ name, what string }{{"ftpidle", "FTP"}, {"davidle", "HTTP"}} {
+		for _, i := range b.r.ConnIdle[c.name] {
+			if i.Peer == "gantry" {
+				b.r.Budgets = append(b.r.Budgets, i.Verdict(c.what))
+			}
+		}
+	}
 	if len(b.r.Budgets) > 0 {
 		b.title("Budgets")
 		fmt.Fprint(b.out, "| case | what | got | budget | |\n|---|---|---|---|---|\n")
