@@ -789,3 +789,33 @@ func benchToy(b *testing.B, verb byte) {
 		}
 	}
 }
+
+// TestStalledPeerIsReset: what the system holds for a peer that takes nothing goes with the connection.
+func TestStalledPeerIsReset(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	peer, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	nc, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := NewStream(nc, 100*time.Millisecond)
+	for err == nil {
+		_, err = s.Write(make([]byte, 1<<20))
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	s.Finish()
+	peer.SetDeadline(time.Now().Add(30 * time.Second))
+	if n, err := io.Copy(io.Discard, peer); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the peer reads %d bytes to the end: %v", n, err)
+	}
+}

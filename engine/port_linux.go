@@ -253,6 +253,23 @@ func (c *dataConn) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
+// SetLinger is that of a net.TCPConn.
+func (c *dataConn) SetLinger(sec int) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return net.ErrClosed
+	}
+	set := func(fd uintptr) {
+		unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: int32(sec)})
+	}
+	if c.f == nil {
+		set(uintptr(c.fd))
+		return nil
+	}
+	return c.rc.Control(set)
+}
+
 func (c *dataConn) Write(p []byte) (int, error) { return c.write(p, unix.MSG_NOSIGNAL) }
 
 // writeLast holds p back for the FIN that Close sends behind it.

@@ -110,6 +110,23 @@ func (s *Stream) Fill(p []byte) (n int, err error) {
 
 // Write writes plain text; TLS records go out together.
 func (s *Stream) Write(p []byte) (int, error) {
+	n, err := s.write(p)
+	s.stalled(err)
+	return n, err
+}
+
+// stalled has a peer that takes nothing be cut for good: what the system holds for it, megabytes in the worst case, would
+// stay there after the close for as long as it takes a byte now and then.
+func (s *Stream) stalled(err error) {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return
+	}
+	if l, ok := s.nc.(interface{ SetLinger(sec int) error }); ok {
+		l.SetLinger(0)
+	}
+}
+
+func (s *Stream) write(p []byte) (int, error) {
 	s.nc.SetWriteDeadline(time.Now().Add(s.stall))
 	if s.tls == nil {
 		return s.nc.Write(p)
@@ -208,6 +225,7 @@ func (s *Stream) sendFile(k kernelSender, src Source, f *os.File, off, n int64, 
 		begun := time.Now()
 		s.nc.SetWriteDeadline(begun.Add(s.stall))
 		m, err := k.sendFile(f, off, want)
+		s.stalled(err)
 		off += int64(m)
 		total += int64(m)
 		n -= int64(m)
