@@ -19,7 +19,7 @@ run: build
 
 # The clients and servers that the tests drive, as command:Debian package. Nothing is done when all are there. A
 # package that brings a service does not start it.
-CLIENTS := git:git curl:curl rsync:rsync ssh-keygen:openssh-client sftp:openssh-client scp:openssh-client rclone:rclone lftp:lftp psftp:putty-tools sshfs:sshfs ssh-audit:ssh-audit fail2ban-regex:fail2ban nmap:nmap hydra:hydra tnftp:tnftp ncftpput:ncftp mariadb-install-db:mariadb-server litmus:litmus cadaver:cadaver /usr/sbin/sshd:openssh-server promtool:prometheus
+CLIENTS := git:git curl:curl rsync:rsync ssh-keygen:openssh-client sftp:openssh-client scp:openssh-client rclone:rclone lftp:lftp psftp:putty-tools sshfs:sshfs ssh-audit:ssh-audit fail2ban-regex:fail2ban nmap:nmap hydra:hydra tnftp:tnftp ncftpput:ncftp mariadb-install-db:mariadb-server litmus:litmus cadaver:cadaver slowhttptest:slowhttptest /usr/sbin/sshd:openssh-server promtool:prometheus
 deps:
 	@missing=; for c in $(CLIENTS); do command -v $${c%:*} >/dev/null || missing="$$missing $${c#*:}"; done; \
 	{ /usr/bin/python3 -c 'import paramiko' || python3 -c 'import paramiko'; } >/dev/null 2>&1 || missing="$$missing python3-paramiko"; \
