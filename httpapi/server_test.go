@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -291,7 +290,8 @@ func TestKillEndsARequest(t *testing.T) {
 	q := <-began
 	q.Kill(errors.New("no more"))
 	c.SetDeadline(time.Now().Add(wait))
-	if _, err := bufio.NewReader(c).ReadByte(); err == nil {
+	// The handler that the kill wakes may have its answer out before the end.
+	if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error("the connection lives")
 	}
 }

@@ -215,7 +215,7 @@ type Writer struct {
 
 // Value writes one value.
 func (w *Writer) Value(name string, v float64, labels ...string) {
-	w.lines[name] = append(w.lines[name], series(name, labels...)+" "+strconv.FormatFloat(v, 'g', -1, 64))
+	w.lines[name] = append(w.lines[name], series(name, labels...)+" "+strconv.FormatFloat(v, 'f', -1, 64))
 }
 
 // Requests writes how many requests an HTTP service has answered, by the class of the status: 1xx at index 1, and so on.

@@ -207,6 +207,19 @@ func TestBytesOfOpenTransfersNeverFall(t *testing.T) {
 	}
 }
 
+// Large numbers are readable, small ones exact.
+func TestValuesAreWrittenOut(t *testing.T) {
+	m := newTestMetrics()
+	m.Transferred(Transfer{"FTP", 0, true, 50_000_000_001, 0, OK})
+	m.Read(func(_ context.Context, w *Writer) { w.Value("gantry_engine_loop_lag_seconds", 0.0000545, "loop", "0") })
+	text := string(m.Text(context.Background()))
+	for _, want := range []string{`direction="upload"} 50000000001` + "\n", "sftpgo_upload_size 50000000001\n", `gantry_engine_loop_lag_seconds{loop="0"} 0.0000545` + "\n"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("there is no %q", want)
+		}
+	}
+}
+
 func TestRequestsAndWriters(t *testing.T) {
 	m := newTestMetrics()
 	m.Requested(1, "head", time.Second, OK)
