@@ -9,7 +9,7 @@ BENCH ?= -json bin/bench.json -svg bin/bench.svg
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build run deps test test-long bench bench-smoke microbench fuzz lint cross
+.PHONY: build run deps emulators test test-long bench bench-smoke microbench fuzz lint cross
 build:
 	go build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 
@@ -43,8 +43,17 @@ test: deps lint cross
 	cd vfs/objecttest && go vet -mod=mod ./... && go test -mod=mod -timeout 20m ./...
 	$(MAKE) bench-smoke
 
+# The object stores that the tests start where they are: real files behind S3, and Microsoft's emulator, which wants npm.
+# They are kept in the user's cache; without them their tests are skipped, but for test-long.
+EMULATORS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/gantry-emulators
+export GANTRY_TEST_EMULATORS = $(EMULATORS)
+emulators:
+	@test -x $(EMULATORS)/bin/versitygw || GOBIN=$(EMULATORS)/bin go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
+	@test -x $(EMULATORS)/node_modules/.bin/azurite-blob || { command -v npm >/dev/null || { echo "emulators: Azurite needs npm; install the Debian package npm" >&2; exit 1; }; \
+	npm install --silent --no-audit --no-fund --prefix $(EMULATORS) azurite@3.35.0; }
+
 test-long: export GANTRY_TEST_CLIENTS = 1
-test-long: test
+test-long: test emulators
 	GANTRY_TEST_LONG=1 go test -race -timeout 90m -count=3 $$(go list ./... | grep -v '/internal/e2e$$')
 	GANTRY_TEST_LONG=1 go test -race -timeout 90m -count=1 ./internal/e2e
 	cd vfs/objecttest && GANTRY_TEST_LONG=1 go test -mod=mod -race -timeout 60m ./...

@@ -198,6 +198,11 @@ type (
 	Sweeper interface {
 		Sweep(ctx context.Context, t time.Time) (removed int, err error)
 	}
+	// FilesRemover removes many files in few requests. None of names is a directory or the root; one that is not there
+	// is no error. After an error some may be gone.
+	FilesRemover interface {
+		RemoveFiles(ctx context.Context, names []Path) error
+	}
 	// Subber opens a directory as a tree of its own, from which no link leads out. It is closed by itself.
 	Subber interface {
 		Sub(ctx context.Context, dir Path) (FS, error)
@@ -234,6 +239,17 @@ type OSFiler interface {
 // Opened is an extra of File: the object as the opening found it, for who has just opened it.
 type Opened interface {
 	Opened() FileInfo
+}
+
+// AheadDropper is an extra of Upload: it gives up what was written beyond the first byte that is missing, so that what
+// is there without a gap can be committed.
+type AheadDropper interface {
+	DropAhead() error
+}
+
+// Stander is an extra of Upload: what stands at its name now, as Lstat would tell, for who is about to commit.
+type Stander interface {
+	Standing(ctx context.Context) (FileInfo, error)
 }
 
 // StatFS is the room of a storage.

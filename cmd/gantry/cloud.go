@@ -51,7 +51,7 @@ func newCloud(c *Common, policy *egress.Policy, log *slog.Logger) *cloud {
 	x := &cloud{egress: policy, log: log, swept: map[string]time.Time{}}
 	x.options = object.Options{
 		Memory: object.NewMemory(limit), RenameDirs: c.Session.RenameMode == 1,
-		SweepAge: age, Log: log.With("sender", "storage"),
+		Pool: object.NewPool(), SweepAge: age, Log: log.With("sender", "storage"),
 	}
 	x.ctx, x.cancel = context.WithCancel(context.Background()) // of the process: close ends it
 	return x

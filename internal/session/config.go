@@ -50,7 +50,7 @@ const (
 // track_quota of "data_provider".
 type Config struct {
 	IdleTimeout int `json:"idle_timeout"` // minutes, 0 off
-	UploadMode  int `json:"upload_mode"`  // 0 in place, 1 atomic, 2 atomic with resume; bits 4, 8, 16 for object stores
+	UploadMode  int `json:"upload_mode"`  // 0 in place, 1 atomic, 2 atomic with resume; add 4 for S3, 8 for Google, 16 for Azure to keep what a lost client left of a new file
 	SetstatMode int `json:"setstat_mode"` // 0 do, 1 ignore, 2 ignore where the storage cannot
 	RenameMode  int `json:"rename_mode"`
 	SymlinkMode int `json:"symlink_mode"` // bits SymlinksLocal, SymlinksSFTP

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gantryhq/gantry/internal/account"
 	"github.com/gantryhq/gantry/internal/event"
 	"github.com/gantryhq/gantry/vfs"
 )
@@ -503,9 +504,29 @@ func (h *Handle) endUpload(ctx context.Context, wrong error, e *event.Event) err
 	return err
 }
 
-// keepsPartial reports whether what a lost connection left is published, so that it can be resumed.
+// Bits of upload_mode: what a lost client left of a new file on that storage is published.
+const (
+	keepS3    = 4
+	keepGCS   = 8
+	keepAzure = 16
+)
+
+// keepsPartial reports whether what a lost connection left of a new file is published, so that it can be resumed. An
+// old file is never replaced by a part of another.
 func (h *Handle) keepsPartial(wrong error) bool {
-	return h.atomic && h.s.srv.cfg.UploadMode&3 == 2 && h.fresh && !h.flags.Whole && !errors.Is(wrong, ErrQuota) && !h.opened.describe().Whole
+	if !h.atomic || !h.fresh || h.flags.Whole || errors.Is(wrong, ErrQuota) {
+		return false
+	}
+	d, mode := h.opened.describe(), h.s.srv.cfg.UploadMode
+	switch account.Provider(d.Provider) {
+	case account.S3Provider:
+		return mode&keepS3 != 0
+	case account.GCSProvider:
+		return mode&keepGCS != 0
+	case account.AzBlobProvider:
+		return mode&keepAzure != 0
+	}
+	return mode&3 == 2 && !d.Whole
 }
 
 // endInPlace closes a file that was written where it stands.
@@ -615,7 +636,7 @@ func (h *Handle) publish(ctx context.Context, partial bool) (i vfs.FileInfo, err
 			h.wr.Abort(ctx)
 		}
 	}()
-	old, err := pl.FS.Lstat(ctx, pl.Path)
+	old, err := h.standing(ctx, &pl)
 	exists := err == nil
 	switch {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
@@ -634,6 +655,11 @@ func (h *Handle) publish(ctx context.Context, partial bool) (i vfs.FileInfo, err
 		replaced = srv.files.unlink(&pl, old)
 		defer replaced.end()
 		files, bytes = 0, -replaced.counted
+	}
+	if d, ok := h.wr.(vfs.AheadDropper); ok && partial {
+		if err := d.DropAhead(); err != nil {
+			return i, err
+		}
 	}
 	cur, err := h.wr.Stat()
 	if err != nil {
@@ -657,6 +683,14 @@ func (h *Handle) publish(ctx context.Context, partial bool) (i vfs.FileInfo, err
 		replaced.done = true
 	}
 	return i, nil
+}
+
+// standing is what the upload will replace at pl.
+func (h *Handle) standing(ctx context.Context, pl *place) (vfs.FileInfo, error) {
+	if w, ok := h.wr.(vfs.Stander); ok && pl.name() == h.opened.name() {
+		return w.Standing(ctx)
+	}
+	return pl.FS.Lstat(ctx, pl.Path)
 }
 
 // commitAt commits and, if the file was renamed while it was written, moves it there.

@@ -3,6 +3,8 @@ package session
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/gantryhq/gantry/vfs"
@@ -16,18 +18,74 @@ type nameKey struct {
 
 func (pl *place) name() nameKey { return nameKey{pl.id, pl.Path} }
 
-func (k nameKey) less(l nameKey) bool {
-	if k.storage != l.storage {
-		return k.storage < l.storage
+func (k nameKey) less(l nameKey) bool { return k.compare(l) < 0 }
+
+func (k nameKey) compare(l nameKey) int {
+	if c := strings.Compare(k.storage, l.storage); c != 0 {
+		return c
 	}
-	return k.path.Compare(l.path) < 0
+	return k.path.Compare(l.path)
 }
 
 // pathLocks lets one operation at a time change what a name stands for, so that what is counted is what was
 // done: the size looked at is the size removed or replaced. Transfers take it at their begin and end only.
 type pathLocks struct {
-	mu sync.Mutex
-	m  map[nameKey]*pathLock
+	mu      sync.Mutex
+	m       map[nameKey]*pathLock
+	watches map[*nameWatch]struct{}
+}
+
+// nameWatch notes which names in a directory operations have taken since it began, so that what a listing told of
+// the others still holds.
+type nameWatch struct {
+	dir   nameKey
+	taken map[vfs.Path]int // how often; guarded by pathLocks.mu
+	all   bool             // the directory itself was taken, or too many names; guarded by pathLocks.mu
+}
+
+// maxWatched bounds what a watch remembers.
+const maxWatched = 10_000
+
+// watch begins to note the names in dir that are taken. The caller ends it with unwatch.
+func (l *pathLocks) watch(dir *place) *nameWatch {
+	w := &nameWatch{dir: dir.name(), taken: map[vfs.Path]int{}}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.watches == nil {
+		l.watches = map[*nameWatch]struct{}{}
+	}
+	l.watches[w] = struct{}{}
+	for k := range l.m { // what is under way may end after the listing began
+		w.note(k)
+	}
+	return w
+}
+
+func (l *pathLocks) unwatch(w *nameWatch) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.watches, w)
+}
+
+// note is told of a name that is taken. The caller holds pathLocks.mu.
+func (w *nameWatch) note(k nameKey) {
+	switch {
+	case w.all || k.storage != w.dir.storage:
+	case w.dir.path.Within(k.path) || len(w.taken) >= maxWatched:
+		w.all, w.taken = true, nil
+	case k.path.Dir() == w.dir.path:
+		w.taken[k.path]++
+	}
+}
+
+// touched reports whether anybody but the caller, who holds the name, has taken it since the watch began, and forgets
+// it.
+func (l *pathLocks) touched(w *nameWatch, k nameKey) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := w.taken[k.path]
+	delete(w.taken, k.path)
+	return w.all || n > 1
 }
 
 type pathLock struct {
@@ -38,18 +96,23 @@ type pathLock struct {
 
 func (l *pathLocks) init() { l.m = map[nameKey]*pathLock{} }
 
-// lock takes one name, or two in their order. It waits no longer than lockWait.
+// lock takes names in their order. It waits no longer than lockWait.
 func (l *pathLocks) lock(ctx context.Context, places ...*place) (unlock func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
-	keys := make([]nameKey, 0, 2)
-	if len(places) == 2 {
+	keys := make([]nameKey, 0, max(len(places), 2))
+	switch {
+	case len(places) == 2:
 		switch a, b := places[0].name(), places[1].name(); {
 		case a == b:
 			places = places[:1]
 		case b.less(a):
 			places = []*place{places[1], places[0]}
 		}
+	case len(places) > 2:
+		places = slices.Clone(places)
+		slices.SortFunc(places, func(a, b *place) int { return a.name().compare(b.name()) })
+		places = slices.CompactFunc(places, func(a, b *place) bool { return a.name() == b.name() })
 	}
 	for i, pl := range places {
 		keys = append(keys, pl.name())
@@ -93,6 +156,9 @@ func (l *pathLocks) take(ctx context.Context, k nameKey, pl *place) error {
 		l.m[k] = p
 	}
 	p.refs++
+	for w := range l.watches {
+		w.note(k)
+	}
 	l.mu.Unlock()
 	select {
 	case p.held <- struct{}{}:

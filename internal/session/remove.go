@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/gantryhq/gantry/internal/event"
 	"github.com/gantryhq/gantry/vfs"
@@ -208,7 +209,8 @@ func (x *Session) removeAll(ctx context.Context, p vfs.Path, failed func(vfs.Pat
 
 // removeTree removes a directory and all below it, of which the locks have been asked unless there is failed.
 func (x *Session) removeTree(ctx context.Context, v *view, dir vfs.Path, failed func(vfs.Path, error)) error {
-	r := &remover{x: x, v: v, failed: failed}
+	now := time.Now()
+	r := &remover{x: x, v: v, failed: failed, began: now, said: now, alone: x.srv.asks(event.PreDelete)}
 	return r.tree(ctx, dir, 0)
 }
 
@@ -218,6 +220,19 @@ type remover struct {
 	v      *view
 	failed func(vfs.Path, error) // nil ends it at the first that stays
 	told   int
+	alone  bool // entries are removed one by one: somebody wants to be asked about each
+
+	began, said time.Time // said is when the log was told last
+	files       int
+}
+
+// progress tells the log every ten seconds.
+func (r *remover) progress(p vfs.Path, n int) {
+	r.files += n
+	if now := time.Now(); now.Sub(r.said) > 10*time.Second {
+		r.said = now
+		r.x.srv.log.Info("a directory is being removed", "user", r.x.name, "path", p.String(), "removed", r.files, "dur", now.Sub(r.began).Round(time.Second))
+	}
 }
 
 func (r *remover) tree(ctx context.Context, dir vfs.Path, depth int) error {
@@ -231,6 +246,11 @@ func (r *remover) tree(ctx context.Context, dir vfs.Path, depth int) error {
 	if r.failed != nil { // what is locked is told of as one, not as all that is in it
 		if err := r.x.unlocked(ctx, nil, &pl, touchMember); err != nil {
 			return fail("remove", dir, err)
+		}
+	}
+	if many, ok := vfs.As[vfs.FilesRemover](pl.FS); ok && !r.alone {
+		if err := r.inSteps(ctx, &pl, many); err != nil {
+			return err
 		}
 	}
 	var stay map[string]bool
@@ -281,8 +301,8 @@ func (r *remover) entry(ctx context.Context, p vfs.Path, i vfs.FileInfo, depth i
 	var err error
 	if i.IsDir() {
 		err = r.tree(ctx, p, depth)
-	} else {
-		err = r.x.remove(ctx, r.v, p)
+	} else if err = r.x.remove(ctx, r.v, p); err == nil {
+		r.progress(p.Dir(), 1)
 	}
 	if errors.Is(err, fs.ErrNotExist) && r.v.patterns.judge(p) != hidden {
 		return nil

@@ -43,7 +43,8 @@ func (x *Session) rename(ctx context.Context, from, to vfs.Path, replace, tree b
 	if err := m.unlocked(ctx); err != nil {
 		return false, fail("rename", from, err)
 	}
-	if tree {
+	// What an interrupted rename left may be all that there is of some files: it is gone on with, never replaced.
+	if tree && !m.resumes(ctx) {
 		if replaced, err = x.makeRoom(ctx, v, &m.to, m.info.IsDir(), replace); err != nil {
 			return false, fail("rename", to, err)
 		}

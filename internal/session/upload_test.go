@@ -1,12 +1,14 @@
 package session_test
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/gantryhq/gantry/internal/account"
 	"github.com/gantryhq/gantry/internal/event"
 	"github.com/gantryhq/gantry/internal/session"
 	"github.com/gantryhq/gantry/internal/session/sessiontest"
@@ -110,6 +112,61 @@ func TestUploadModeTable(t *testing.T) {
 			}
 			if err := h.Close(ctx); err != nil {
 				t.Errorf("%s: a second end: %v", c.name, err)
+			}
+		}
+	}
+}
+
+// bucketLike is a storage that shows a file when it is complete, as an object store does.
+type bucketLike struct {
+	*mem.FS
+	provider account.Provider
+}
+
+func (b bucketLike) Close() error { return nil }
+func (b bucketLike) Describe(name vfs.Path) vfs.Description {
+	d := b.FS.Describe(name)
+	d.Provider, d.Remote, d.Whole = int(b.provider), true, true
+	return d
+}
+func (b bucketLike) Create(ctx context.Context, name vfs.Path, mode vfs.OpenMode) (vfs.Upload, error) {
+	mode.Atomic = true
+	return b.FS.Create(ctx, name, mode)
+}
+
+// TestObjectStoresKeepPartsByTheirBit: 4 for S3, 8 for Google, 16 for Azure; an old file stays in any case.
+func TestObjectStoresKeepPartsByTheirBit(t *testing.T) {
+	bits := map[account.Provider]int{account.S3Provider: 4, account.GCSProvider: 8, account.AzBlobProvider: 16, account.HTTPProvider: 0}
+	for provider, bit := range bits {
+		for _, mode := range []int{0, 1, 2, 4, 8, 16, 2 | 4, 1 | 8 | 16, 2 | 4 | 8 | 16} {
+			b := bucketLike{mem.New(mem.Options{}), provider}
+			cfg := session.DefaultConfig()
+			cfg.UploadMode = mode
+			e := sessiontest.New(t, sessiontest.Options{Config: &cfg, NewFS: func(context.Context, session.Storage) (vfs.FS, error) { return b, nil }}, sessiontest.User("ann"))
+			s := e.Login("ann")
+			if err := put(s, path(t, "/old"), "old content"); err != nil {
+				t.Fatal(err)
+			}
+			for _, n := range []string{"/new", "/old", "/whole"} {
+				f := session.Flags{Write: true, Create: true, Truncate: true, Whole: n == "/whole"}
+				h, err := s.OpenFile(ctx, path(t, n), f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := h.WriteAt([]byte("part"), 0); err != nil {
+					t.Fatal(err)
+				}
+				h.Abort(ctx, errLost)
+			}
+			want := map[string]string{"/old": "old content", "/new": "", "/whole": ""}
+			if mode&bit != 0 {
+				want["/new"] = "part"
+			}
+			for n, w := range want {
+				got, err := get(s, path(t, n))
+				if got != w || (err != nil) != (w == "") {
+					t.Errorf("provider %d, mode %d: %s holds %q, %v; want %q", provider, mode, n, got, err, w)
+				}
 			}
 		}
 	}

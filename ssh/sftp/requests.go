@@ -438,16 +438,19 @@ func (c *conn) opendir(r *request, w *output) error {
 	return nil
 }
 
-// openDir begins a listing. The first entry is read now, so that OPENDIR says what is wrong.
+// openDir begins a listing. The first entry is read now, so that OPENDIR says what is wrong. Of a directory elsewhere no
+// more is told of "." and ".." than that: nobody asks for it, and the question would hold the listing up.
 func (c *conn) openDir(p vfs.Path) (*handle, error) {
 	d := &dirStream{self: vfs.FileInfo{Mode: fs.ModeDir | 0o755}}
-	if i, err := c.s.Stat(c.ctx, p); err == nil {
-		if !i.IsDir() {
-			return nil, vfs.ErrNotDir
+	if !c.remote(p) {
+		if i, err := c.s.Stat(c.ctx, p); err == nil {
+			if !i.IsDir() {
+				return nil, vfs.ErrNotDir
+			}
+			d.self = i
+		} else if errors.Is(err, fs.ErrNotExist) {
+			return nil, err
 		}
-		d.self = i
-	} else if errors.Is(err, fs.ErrNotExist) {
-		return nil, err
 	}
 	d.pull, d.halt = pull(c.s.List(c.ctx, p))
 	if i, err, ok := d.pull(); !ok {

@@ -301,16 +301,32 @@ func (b *bucket) sum(body object.Body) blob.TransferValidationType {
 // azurePoly is the polynomial of the service's CRC-64, reflected (NVM Express).
 const azurePoly = 0x9A6C9329AC4BC9B5
 
+// markKey is the metadata key of what tells a blob of our upload from one of another's.
+const markKey = "gantry_upload"
+
 // Put implements object.Bucket.
 func (b *bucket) Put(ctx context.Context, key string, body object.Body, meta object.Meta, onlyNew bool) (object.Object, error) {
 	r := body.Reader()
 	defer r.Close()
-	out, err := b.client.NewBlockBlobClient(key).Upload(ctx, r, &blockblob.UploadOptions{
-		Metadata: metadata(meta), HTTPHeaders: headers(meta), Tier: b.tier(meta), AccessConditions: ifNew(onlyNew),
+	about := metadata(meta)
+	mark := ""
+	if onlyNew {
+		mark = rand.Text()
+		about[markKey] = &mark
+	}
+	client := b.client.NewBlockBlobClient(key)
+	out, err := client.Upload(ctx, r, &blockblob.UploadOptions{
+		Metadata: about, HTTPHeaders: headers(meta), Tier: b.tier(meta), AccessConditions: ifNew(onlyNew),
 		TransactionalValidation: b.sum(body),
 	})
+	if err = failed("put", key, err); onlyNew && errors.Is(err, fs.ErrExist) {
+		// The first try may have arrived, and only its answer was lost.
+		if p, perr := client.GetProperties(ctx, nil); perr == nil && value(p.Metadata, markKey) == mark {
+			return made(key, body.Size(), p.ETag, p.LastModified, meta), nil
+		}
+	}
 	if err != nil {
-		return object.Object{}, failed("put", key, err)
+		return object.Object{}, err
 	}
 	return made(key, body.Size(), out.ETag, out.LastModified, meta), nil
 }

@@ -60,11 +60,19 @@ const (
 
 // New opens the tree of a container. Nothing is asked of the service yet.
 func New(c Config, o object.Options) (vfs.FS, error) {
-	b, err := newBucket(c)
+	settings := c
+	settings.Dial = nil
+	f, err := o.Pool.Open(object.PoolKey("azblob", settings), o, func() (object.Bucket, error) {
+		b, err := newBucket(c)
+		if err != nil {
+			return nil, err // not a nil *bucket in an interface
+		}
+		return b, nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	return object.New(b, o), nil
+	return f, nil
 }
 
 func newBucket(c Config) (*bucket, error) {

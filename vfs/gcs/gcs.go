@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"cloud.google.com/go/storage"
@@ -67,11 +68,19 @@ type bucket struct {
 
 // New opens the tree of a bucket. Nothing is asked of the service yet.
 func New(ctx context.Context, c Config, o object.Options) (vfs.FS, error) {
-	b, err := newBucket(ctx, c)
+	settings := c
+	settings.Dial = nil
+	f, err := o.Pool.Open(object.PoolKey("gcs", settings), o, func() (object.Bucket, error) {
+		b, err := newBucket(ctx, c)
+		if err != nil {
+			return nil, err // not a nil *bucket in an interface
+		}
+		return b, nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	return object.New(b, o), nil
+	return f, nil
 }
 
 func newBucket(ctx context.Context, c Config) (*bucket, error) {
@@ -314,7 +323,11 @@ func (b *bucket) writer(ctx context.Context, key string, meta object.Meta, onlyN
 	if onlyNew {
 		o = o.If(storage.Conditions{DoesNotExist: true})
 	}
-	w := o.NewWriter(ctx)
+	// The SDK bounds how long a chunk may take, but asks for ever where an upload begins.
+	var failures atomic.Int64 // since something arrived
+	tries := int64(cmp.Or(b.cfg.Retries, 5))
+	w := o.Retryer(storage.WithErrorFunc(func(err error) bool { return storage.ShouldRetry(err) && failures.Add(1) < tries })).NewWriter(ctx)
+	w.ProgressFunc = func(int64) { failures.Store(0) }
 	w.ContentType, w.Metadata = contentType(meta), metadata(meta)
 	w.StorageClass, w.PredefinedACL = b.cfg.StorageClass, b.cfg.ACL
 	return w

@@ -352,6 +352,12 @@ func (b *fake) Close() error {
 	return nil
 }
 
+func (b *fake) isClosed() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.closed
+}
+
 // keys are all of them, sorted.
 func (b *fake) keys() []string {
 	b.mu.Lock()

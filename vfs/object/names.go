@@ -16,8 +16,8 @@ const (
 	escapeLast = 0xF7FF
 )
 
-// escapeName is the text of one name in a key.
-func escapeName(name string, refused func(string, int) bool) string {
+// EscapeName is the text of one name in a key. refused, if not nil, says which characters the service does not take.
+func EscapeName(name string, refused func(string, int) bool) string {
 	plain := true
 	for i := 0; i < len(name) && plain; i++ {
 		plain = name[i] < utf8.RuneSelf && (refused == nil || !refused(name, i))
@@ -41,8 +41,8 @@ func escapeName(name string, refused func(string, int) bool) string {
 	return b.String()
 }
 
-// unescapeName is the name that a key's text means.
-func unescapeName(text string) string {
+// UnescapeName is the name that a key's text means.
+func UnescapeName(text string) string {
 	if !strings.Contains(text, "\xef\x9c") && !strings.Contains(text, "\xef\x9d") && !strings.Contains(text, "\xef\x9e") && !strings.Contains(text, "\xef\x9f") {
 		return text
 	}
@@ -69,7 +69,7 @@ func (f *FS) key(name vfs.Path) (string, error) {
 		if i > 0 {
 			b.WriteByte('/')
 		}
-		b.WriteString(escapeName(part, f.limits.Escape))
+		b.WriteString(EscapeName(part, f.limits.Escape))
 	}
 	if b.Len() >= f.limits.MaxKey { // one less, for a directory's slash
 		return "", fmt.Errorf("%w: the key would be longer than %d bytes", vfs.ErrInvalidPath, f.limits.MaxKey)

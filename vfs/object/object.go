@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,7 @@ type Options struct {
 	// Observe, if set, is told of each request to the service: head, list, get (to its first byte), put, begin, part,
 	// complete, abort, copy, delete or sweep; how long it took, and its error. What is not there is no error.
 	Observe func(provider int, operation string, d time.Duration, err error)
+	Pool    *Pool // where equal settings meet; nil: nothing is shared
 }
 
 // FS is a tree in a bucket. Safe for concurrent use.
@@ -45,6 +47,7 @@ type core struct {
 	limits Limits
 	opts   Options
 	refs   atomic.Int64 // of trees and files; the last one closes the bucket
+	ended  func()       // nil, or told then
 
 	mu    sync.Mutex // guards the fields below
 	dirs  map[string]time.Time
@@ -58,14 +61,15 @@ const dirTTL = 10 * time.Second
 const maxDirs = 4096
 
 var (
-	_ vfs.FS         = (*FS)(nil)
-	_ vfs.AttrSetter = (*FS)(nil)
-	_ vfs.Copier     = (*FS)(nil)
-	_ vfs.DirSizer   = (*FS)(nil)
-	_ vfs.Sweeper    = (*FS)(nil)
-	_ vfs.Subber     = (*FS)(nil)
-	_ vfs.Describer  = (*FS)(nil)
-	_ vfs.Resumer    = (*FS)(nil)
+	_ vfs.FS           = (*FS)(nil)
+	_ vfs.AttrSetter   = (*FS)(nil)
+	_ vfs.Copier       = (*FS)(nil)
+	_ vfs.DirSizer     = (*FS)(nil)
+	_ vfs.Sweeper      = (*FS)(nil)
+	_ vfs.Subber       = (*FS)(nil)
+	_ vfs.Describer    = (*FS)(nil)
+	_ vfs.Resumer      = (*FS)(nil)
+	_ vfs.FilesRemover = (*FS)(nil)
 )
 
 // New makes a tree of b, which it closes with the last file.
@@ -83,7 +87,23 @@ func New(b Bucket, o Options) *FS {
 
 func (c *core) release() {
 	if c.refs.Add(-1) == 0 {
+		if c.ended != nil {
+			c.ended()
+		}
 		c.bucket.Close()
+	}
+}
+
+// hold adds a reference, unless the last one has gone.
+func (c *core) hold() bool {
+	for {
+		n := c.refs.Load()
+		if n == 0 {
+			return false
+		}
+		if c.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
 	}
 }
 
@@ -501,7 +521,7 @@ func (l *listing) entry(o Object) bool {
 	} else {
 		l.open = append(l.open, openName{o.Key, o.Dir})
 	}
-	name := unescapeName(text)
+	name := UnescapeName(text)
 	if _, err := vfs.Root.Child(name); err != nil {
 		return l.bad(text, "this key is no path")
 	}
@@ -617,6 +637,33 @@ func (f *FS) remove(ctx context.Context, name vfs.Path) error {
 		return f.bucket.Delete(ctx, []string{key})
 	}
 	return f.removeDir(ctx, key)
+}
+
+// RemoveFiles implements vfs.FilesRemover.
+func (f *FS) RemoveFiles(ctx context.Context, names []vfs.Path) error {
+	keys := make([]string, 0, len(names))
+	for _, name := range names {
+		if err := f.begin(ctx, "remove", name); err != nil {
+			return err
+		}
+		if name.IsRoot() {
+			return opError("remove", name, fs.ErrPermission)
+		}
+		if name.HasTempName() {
+			continue // it is not there
+		}
+		key, err := f.key(name)
+		if err != nil {
+			return opError("remove", name, err)
+		}
+		keys = append(keys, key)
+	}
+	for batch := range slices.Chunk(keys, f.limits.Batch) {
+		if err := f.bucket.Delete(ctx, batch); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // removeDir removes the markers of an empty directory.

@@ -99,6 +99,42 @@ func TestAnUploadHoldsItsPartsAndTheWindow(t *testing.T) {
 	}
 }
 
+// TestWhatLiesBeyondAGapIsDropped, and the rest may be committed.
+func TestWhatLiesBeyondAGapIsDropped(t *testing.T) {
+	b, m := newFake(), NewMemory(64<<20)
+	f := newTree(t, b, m)
+	for _, n := range []int{10, 7 << 20} {
+		u, err := f.Create(t.Context(), mustPath(t, "/f"), vfs.OpenMode{Truncate: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		data := content(n)
+		if err := write(u, data); err != nil {
+			t.Fatal(err)
+		}
+		for _, off := range []int{n + 5, n + 1<<20} {
+			if _, err := u.WriteAt([]byte("ahead"), int64(off)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := u.Commit(t.Context()); !errors.Is(err, vfs.ErrOutOfOrder) {
+			t.Errorf("commit with a gap: %v", err)
+		}
+		if err := u.(vfs.AheadDropper).DropAhead(); err != nil {
+			t.Fatal(err)
+		}
+		if i, err := u.Stat(); err != nil || i.Size != int64(n) {
+			t.Errorf("fstat = %+v, %v", i, err)
+		}
+		if i, err := u.Commit(t.Context()); err != nil || i.Size != int64(n) {
+			t.Errorf("commit = %+v, %v", i, err)
+		}
+		if got := b.objects["f"].data; !bytes.Equal(got, data) {
+			t.Errorf("%d bytes are stored, want %d", len(got), n)
+		}
+	}
+}
+
 // TestManyUploadsShareTheMemory: with less memory than all of them want, all of them finish (RES-1).
 func TestManyUploadsShareTheMemory(t *testing.T) {
 	b, m := newFake(), NewMemory(18<<20)
@@ -553,8 +589,8 @@ func FuzzNames(f *testing.F) {
 		if strict {
 			refused = func(n string, i int) bool { return n[i] < ' ' || n[i] == '\\' || n[i] == '.' && i == len(n)-1 }
 		}
-		key := escapeName(s, refused)
-		if got := unescapeName(key); got != s {
+		key := EscapeName(s, refused)
+		if got := UnescapeName(key); got != s {
 			t.Fatalf("%q became %q and then %q", s, key, got)
 		}
 		if len(key) > 3*len(s) {
@@ -566,4 +602,72 @@ func FuzzNames(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestTreesOfEqualSettingsShareABucket, as long as one of them is open.
+func TestTreesOfEqualSettingsShareABucket(t *testing.T) {
+	p, m := NewPool(), NewMemory(64<<20)
+	var made []*fake
+	open := func(key, prefix string) *FS {
+		f, err := p.Open(key, Options{Prefix: prefix, Memory: m, Pool: p}, func() (Bucket, error) {
+			made = append(made, newFake())
+			return made[len(made)-1], nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	a, b, other := open("x", "a/"), open("x", "b/"), open("y", "")
+	if len(made) != 2 {
+		t.Fatalf("%d buckets", len(made))
+	}
+	store(t, a, "/f", []byte("1"))
+	store(t, b, "/f", []byte("2"))
+	if got := strings.Join(made[0].keys(), " "); got != "a/f b/f" {
+		t.Errorf("keys %q", got)
+	}
+	if a.Describe(vfs.Root).Identity == b.Describe(vfs.Root).Identity {
+		t.Error("two prefixes are one storage")
+	}
+	a.Close()
+	if made[0].closed {
+		t.Error("closed while a tree is open")
+	}
+	store(t, b, "/g", []byte("3"))
+	b.Close()
+	other.Close()
+	if !made[0].closed || !made[1].closed || len(p.cores) != 0 {
+		t.Errorf("%v, %v, %d are kept", made[0].closed, made[1].closed, len(p.cores))
+	}
+	again := open("x", "")
+	defer again.Close()
+	if len(made) != 3 {
+		t.Error("a closed bucket is used again")
+	}
+	// Who opens and closes at once gets one that is open.
+	var all sync.WaitGroup
+	q := NewPool()
+	for range 8 {
+		all.Go(func() {
+			for range 200 {
+				f, err := q.Open("z", Options{Memory: m}, func() (Bucket, error) { return newFake(), nil })
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if f.bucket.(*fake).isClosed() {
+					t.Error("a closed bucket is given out")
+				}
+				f.Close()
+			}
+		})
+	}
+	all.Wait()
+	if len(q.cores) != 0 {
+		t.Errorf("%d are kept", len(q.cores))
+	}
+	if _, err := q.Open("bad", Options{Memory: m}, func() (Bucket, error) { return nil, errors.New("no") }); err == nil {
+		t.Error("a bucket that cannot be opened is given out")
+	}
 }

@@ -9,7 +9,7 @@ import (
 
 // caps are what every object store declares.
 var caps = vfstest.Caps{
-	Attrs: true, Atomic: true, DirNoRepl: true, Copy: true, DirSize: true, Sweep: true, Sub: true, Describe: true, Stream: true,
+	Attrs: true, Atomic: true, DirNoRepl: true, Copy: true, DirSize: true, Sweep: true, Sub: true, Describe: true, Stream: true, Files: true,
 }
 
 func suite(t *testing.T, prefix string, set func(*fake)) {

@@ -50,7 +50,10 @@ func (f *FS) create(ctx context.Context, name vfs.Path, mode vfs.OpenMode) (*upl
 	if err != nil {
 		return nil, err
 	}
-	old, err := f.find(ctx, name)
+	var old Object
+	if err = fs.ErrNotExist; !mode.Missing || mode.MustExist { // else who asks has just looked
+		old, err = f.find(ctx, name)
+	}
 	exists := err == nil
 	switch {
 	case exists && mode.Exclusive:
@@ -104,14 +107,15 @@ type upload struct {
 	ended    bool  // everything is given back
 	err      error // the storage failed; nothing more is taken
 	meta     Meta
-	old      *Object // whose content stays, until the first write decides; nil none
-	keep     int64   // of old, in bytes
-	onto     *Object // that the parts follow
-	starting bool    // the first write reads what stays before it
-	started  bool    // base is decided
-	base     int64   // the file's offset of the first part
-	next     int64   // the file's offset of the first byte that is missing
-	ahead    []run   // beyond next, sorted, apart
+	stood    time.Time // when Standing found nothing at the name
+	old      *Object   // whose content stays, until the first write decides; nil none
+	keep     int64     // of old, in bytes
+	onto     *Object   // that the parts follow
+	starting bool      // the first write reads what stays before it
+	started  bool      // base is decided
+	base     int64     // the file's offset of the first part
+	next     int64     // the file's offset of the first byte that is missing
+	ahead    []run     // beyond next, sorted, apart
 	cur      *part
 	more     []*part // after cur, that writes ahead have begun
 	count    int     // parts sealed
@@ -538,6 +542,17 @@ func (u *upload) Truncate(size int64) error {
 	return nil
 }
 
+// DropAhead implements vfs.AheadDropper.
+func (u *upload) DropAhead() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if err := u.open(); err != nil {
+		return opError("truncate", u.name, err)
+	}
+	u.ahead = nil
+	return nil
+}
+
 // size is what the file would have now.
 func (u *upload) size() int64 {
 	if !u.started {
@@ -664,6 +679,7 @@ func (u *upload) publish(ctx context.Context) (o Object, err error) {
 		return o, err
 	}
 	meta, count, onlyNew := u.meta, u.count, u.mode.Exclusive
+	stood := time.Since(u.stood) < lookTTL
 	last := u.cur
 	u.mu.Unlock()
 	defer u.mu.Lock()
@@ -677,7 +693,7 @@ func (u *upload) publish(ctx context.Context) (o Object, err error) {
 	defer unlock()
 	looked := false
 	// A directory of that name may have been made since Create looked.
-	if time.Since(u.began) > lookTTL || u.f.known(u.key+"/") {
+	if !stood && u.mayBeDir() {
 		if _, err := u.f.dir(ctx, u.key+"/"); err == nil {
 			return o, vfs.ErrIsDir
 		} else if !errors.Is(err, fs.ErrNotExist) {
@@ -685,7 +701,7 @@ func (u *upload) publish(ctx context.Context) (o Object, err error) {
 		}
 		looked = !u.f.limits.MarkerSlash
 	}
-	if onlyNew || looked { // a service that knows no conditions must not be trusted with them alone
+	if !stood && onlyNew || looked { // a service that knows no conditions must not be trusted with them alone
 		switch old, err := u.f.bucket.Head(ctx, u.key); {
 		case err == nil && old.Dir:
 			return o, vfs.ErrIsDir
@@ -706,6 +722,26 @@ func (u *upload) publish(ctx context.Context) (o Object, err error) {
 
 // lookTTL is how long Commit trusts what Create saw of other programs' directories: a small file needs no more requests.
 const lookTTL = 2 * time.Second
+
+// mayBeDir reports whether a directory may have been made at the name since Create looked.
+func (u *upload) mayBeDir() bool { return time.Since(u.began) > lookTTL || u.f.known(u.key+"/") }
+
+// Standing implements vfs.Stander. A Commit that follows at once looks no more.
+func (u *upload) Standing(ctx context.Context) (vfs.FileInfo, error) {
+	o, err := u.f.bucket.Head(ctx, u.key)
+	if errors.Is(err, fs.ErrNotExist) && u.mayBeDir() {
+		o, err = u.f.dir(ctx, u.key+"/")
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		u.mu.Lock()
+		u.stood = time.Now()
+		u.mu.Unlock()
+	}
+	if err != nil {
+		return vfs.FileInfo{}, opError("lstat", u.name, err)
+	}
+	return info(u.name.Base(), o), nil
+}
 
 // abortTime bounds the clearing of an upload whose peer has gone.
 const abortTime = 30 * time.Second

@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -24,17 +22,7 @@ import (
 // azurite starts Microsoft's emulator where it is installed, with one container.
 func azurite(t testing.TB, container string) string {
 	t.Helper()
-	bin := os.Getenv("GANTRY_TEST_AZURITE")
-	if bin == "" {
-		bin = "azurite-blob"
-	}
-	bin, err := exec.LookPath(bin)
-	if err != nil {
-		if os.Getenv("GANTRY_TEST_LONG") != "" {
-			t.Fatal("azurite is not installed: npm install azurite@3.35.0, and name azurite-blob in GANTRY_TEST_AZURITE")
-		}
-		t.Skip("azurite is not installed")
-	}
+	bin := emulator(t, "azurite-blob", "node_modules/.bin/azurite-blob")
 	addr := freeAddr(t)
 	host, port, _ := net.SplitHostPort(addr)
 	server(t, dials(addr), bin, "--blobHost", host, "--blobPort", port, "--location", t.TempDir(), "--skipApiVersionCheck", "--disableTelemetry", "--silent")

@@ -23,7 +23,7 @@ import (
 
 // caps are what every object store declares.
 var caps = vfstest.Caps{
-	Attrs: true, Atomic: true, DirNoRepl: true, Copy: true, DirSize: true, Sweep: true, Sub: true, Describe: true, Stream: true,
+	Attrs: true, Atomic: true, DirNoRepl: true, Copy: true, DirSize: true, Sweep: true, Sub: true, Describe: true, Stream: true, Files: true,
 }
 
 // fakeS3 serves a bucket in memory.
@@ -94,16 +94,26 @@ func server(t testing.TB, ready func() error, name string, args ...string) *exec
 	}
 }
 
+// emulator finds a program on the path, or where make emulators puts it.
+func emulator(t testing.TB, name, kept string) string {
+	t.Helper()
+	if p, err := exec.LookPath(name); err == nil {
+		return p
+	}
+	if p, err := exec.LookPath(filepath.Join(os.Getenv("GANTRY_TEST_EMULATORS"), kept)); err == nil && filepath.IsAbs(p) {
+		return p
+	}
+	if os.Getenv("GANTRY_TEST_LONG") != "" {
+		t.Fatalf("%s is not installed: make emulators", name)
+	}
+	t.Skipf("%s is not installed: make emulators", name)
+	return ""
+}
+
 // versity starts versitygw, real files behind S3, where it is installed.
 func versity(t testing.TB, bucket string) string {
 	t.Helper()
-	gw, err := exec.LookPath("versitygw")
-	if err != nil {
-		if os.Getenv("GANTRY_TEST_LONG") != "" {
-			t.Fatal("versitygw is not installed: go install github.com/versity/versitygw/cmd/versitygw@v1.8.0")
-		}
-		t.Skip("versitygw is not installed")
-	}
+	gw := emulator(t, "versitygw", "bin/versitygw")
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, bucket), 0o755); err != nil {
 		t.Fatal(err)

@@ -61,11 +61,19 @@ type Config struct {
 
 // New opens the tree of a bucket. Nothing is asked of the service yet.
 func New(ctx context.Context, c Config, o object.Options) (vfs.FS, error) {
-	b, err := newBucket(ctx, c)
+	settings := c
+	settings.Dial = nil
+	f, err := o.Pool.Open(object.PoolKey("s3", settings), o, func() (object.Bucket, error) {
+		b, err := newBucket(ctx, c)
+		if err != nil {
+			return nil, err // not a nil *bucket in an interface
+		}
+		return b, nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	return object.New(b, o), nil
+	return f, nil
 }
 
 func newBucket(ctx context.Context, c Config) (*bucket, error) {

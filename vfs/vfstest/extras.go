@@ -133,6 +133,34 @@ var extraCases = []testCase{
 		_, err = s.StatFS(ctx, e.path("/no"))
 		e.want("of nothing", err, fs.ErrNotExist)
 	}},
+	{"ManyFilesAreRemovedAtOnce", func(c Caps) bool { return c.Files }, func(e *env) {
+		r, _ := vfs.As[vfs.FilesRemover](e.fs)
+		e.mkdir("/d", "/d/sub")
+		names := []vfs.Path{e.path("/d/never-was")}
+		for _, n := range []string{"/d/a", "/d/b c", "/d/\u00e4+%2F&<>", "/d/control\x01", "/d/latin\xe9", "/top"} {
+			e.put(n, "x")
+			names = append(names, e.path(n))
+		}
+		e.put("/d/stays", "y")
+		e.put("/d/a-longer", "y") // begins as one that goes
+		e.put("/d/sub/a", "y")
+		e.ok("remove", r.RemoveFiles(ctx, names))
+		e.wantList("/", "d")
+		e.wantList("/d", "a-longer", "stays", "sub")
+		e.wantList("/d/sub", "a")
+		e.ok("again", r.RemoveFiles(ctx, names))
+		e.ok("none", r.RemoveFiles(ctx, nil))
+		e.want("the root", r.RemoveFiles(ctx, []vfs.Path{vfs.Root}), fs.ErrPermission)
+		dead, cancel := context.WithCancel(ctx)
+		cancel()
+		e.want("cancelled", r.RemoveFiles(dead, []vfs.Path{e.path("/d/stays")}), context.Canceled)
+		e.wantContent("/d/stays", "y")
+	}},
+	{"NoFilesRemover", func(c Caps) bool { return !c.Files }, func(e *env) {
+		if _, ok := vfs.As[vfs.FilesRemover](e.fs); ok {
+			e.Error("an undeclared FilesRemover")
+		}
+	}},
 	{"DirSizeCountsRegularFilesOnly", func(c Caps) bool { return c.DirSize }, func(e *env) {
 		d, _ := vfs.As[vfs.DirSizer](e.fs)
 		e.mkdir("/d", "/d/e", "/d/e/f", "/other")

@@ -29,6 +29,7 @@ type Caps struct {
 	StatFS    bool // vfs.StatFSer
 	DirSize   bool // vfs.DirSizer
 	Sweep     bool // vfs.Sweeper
+	Files     bool // vfs.FilesRemover
 	Sub       bool // vfs.Subber
 	Describe  bool // vfs.Describer
 	// Host: paths of any length, listings that follow changes, open files that outlive their name.

@@ -214,6 +214,17 @@ type Events struct {
 	mu     sync.Mutex
 	list   []event.Event
 	refuse map[string]error
+	free   map[string]bool
+}
+
+// Free has the sink say beforehand that it lets an action pass.
+func (s *Events) Free(action string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.free == nil {
+		s.free = map[string]bool{}
+	}
+	s.free[action] = true
 }
 
 // Refuse has Before answer err to an action; nil takes it back.
@@ -226,11 +237,11 @@ func (s *Events) Refuse(action string, err error) {
 	s.refuse[action] = err
 }
 
-// Asks implements event.Selective: downloads are not asked about unless they are refused.
+// Asks implements event.Selective: downloads, and what Free names, are not asked about unless they are refused.
 func (s *Events) Asks(action string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return action != event.PreDownload || s.refuse[action] != nil
+	return s.refuse[action] != nil || !s.free[action] && action != event.PreDownload
 }
 
 // Prompt implements event.Prompt.
