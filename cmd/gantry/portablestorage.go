@@ -25,13 +25,15 @@ type storageFlags struct {
 	gcsFile, passphrase    string
 	sftpPassword, sftpKey  string
 	sftpKeyPassphrase      string
+	http                   account.HTTPConfig
+	httpPassword, httpKey  string
 }
 
 // providers are the names of portable's storages, by their number.
-var providers = []string{"osfs", "s3fs", "gcsfs", "azblobfs", "cryptfs", "sftpfs"}
+var providers = []string{"osfs", "s3fs", "gcsfs", "azblobfs", "cryptfs", "sftpfs", "httpfs"}
 
 func (f *storageFlags) add(fs *pflag.FlagSet) {
-	fs.StringVarP(&f.provider, "fs-provider", "f", "osfs", "where the files are: "+strings.Join(providers, ", ")+", or their number from 0 to 5")
+	fs.StringVarP(&f.provider, "fs-provider", "f", "osfs", "where the files are: "+strings.Join(providers, ", ")+", or their number from 0 to 6")
 
 	fs.StringVar(&f.s3.Bucket, "s3-bucket", "", "bucket")
 	fs.StringVar(&f.s3.Region, "s3-region", "", "region; needed without an endpoint")
@@ -77,6 +79,12 @@ func (f *storageFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.sftp.Prefix, "sftp-prefix", "", "directory there to serve")
 	fs.BoolVar(&f.sftp.DisableConcurrentReads, "sftp-disable-concurrent-reads", false, "read one request at a time")
 	fs.Int64Var(&f.sftp.BufferSize, "sftp-buffer-size", 0, "how much of a file is read ahead or written behind, MB, at most 16; 0 is 2")
+
+	fs.StringVar(&f.http.Endpoint, "http-endpoint", "", "URL of a service that is a storage; http://unix?socket_path=… for a socket")
+	fs.StringVar(&f.http.Username, "http-username", "", "user there")
+	fs.StringVar(&f.httpPassword, "http-password", "", "his password")
+	fs.StringVar(&f.httpKey, "http-api-key", "", "API key, sent as X-API-KEY")
+	fs.BoolVar(&f.http.SkipTLSVerify, "http-skip-tls-verify", false, "take any certificate of the service")
 }
 
 // config is what the flags say. Its rules are those of every account.
@@ -117,6 +125,9 @@ func (f *storageFlags) config() (account.FilesystemConfig, error) {
 		c.SFTPConfig = f.sftp
 		c.SFTPConfig.Password, c.SFTPConfig.KeyPassphrase = secret.New(f.sftpPassword), secret.New(f.sftpKeyPassphrase)
 		c.SFTPConfig.PrivateKey, err = read("sftp-key-path", f.sftpKey)
+	case account.HTTPProvider:
+		c.HTTPConfig = f.http
+		c.HTTPConfig.Password, c.HTTPConfig.APIKey = secret.New(f.httpPassword), secret.New(f.httpKey)
 	}
 	return c, err
 }

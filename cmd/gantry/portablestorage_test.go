@@ -43,8 +43,13 @@ func TestPortableStorages(t *testing.T) {
 			return s.Endpoint == "h:22" && s.Prefix == "/d" && s.BufferSize == 4 && s.DisableConcurrentReads && s.Password == secret.New("p")
 		}, ""},
 		{"-f sftpfs --sftp-endpoint h --sftp-username u", nil, "password"},
-		{"-f httpfs", nil, "--fs-provider"},
-		{"-f 6", nil, "--fs-provider"},
+		{"-f httpfs --http-endpoint http://h/fs/ --http-username u --http-password p --http-api-key k", func(c account.FilesystemConfig) bool {
+			h := c.HTTPConfig
+			return c.Provider == account.HTTPProvider && h.Endpoint == "http://h/fs" && h.Username == "u" && h.Password == secret.New("p") && h.APIKey == secret.New("k")
+		}, ""},
+		{"-f 6", nil, "endpoint"},
+		{"-f webfs", nil, "--fs-provider"},
+		{"-f 7", nil, "--fs-provider"},
 	} {
 		var f storageFlags
 		fs := pflag.NewFlagSet("portable", pflag.ContinueOnError)

@@ -16,6 +16,7 @@ import (
 	"github.com/gantryhq/gantry/internal/session"
 	"github.com/gantryhq/gantry/vfs"
 	"github.com/gantryhq/gantry/vfs/crypt"
+	"github.com/gantryhq/gantry/vfs/httpfs"
 	"github.com/gantryhq/gantry/vfs/local"
 	"github.com/gantryhq/gantry/vfs/sftpfs"
 )
@@ -30,6 +31,7 @@ type storages struct {
 	egress *egress.Policy // what dials endpoints (SSRF-1)
 	cloud  *cloud
 	sftp   *sftpfs.Pool
+	http   *httpfs.Pool
 	self   atomic.Pointer[self]
 	// openers is the registry of backends. Read only.
 	openers map[account.Provider]opener
@@ -51,6 +53,7 @@ func (s *settings) newStorages(any bool, log *slog.Logger) (*storages, error) {
 	}
 	x := &storages{common: &s.Common, box: box, egress: policy, cloud: newCloud(&s.Common, policy, log)}
 	x.sftp = sftpfs.NewPool(sftpfs.Options{Dial: policy.DialContext, Log: log.With("sender", "sftpfs"), Software: "Gantry_" + version, Own: x.ownHost})
+	x.http = httpfs.NewPool(httpfs.Options{Dial: policy.DialContext})
 	x.openers = map[account.Provider]opener{
 		account.LocalProvider:  newLocal,
 		account.CryptProvider:  newCrypt,
@@ -58,6 +61,7 @@ func (s *settings) newStorages(any bool, log *slog.Logger) (*storages, error) {
 		account.GCSProvider:    x.cloud.openGCS,
 		account.AzBlobProvider: x.cloud.openAzBlob,
 		account.SFTPProvider:   x.openSFTP,
+		account.HTTPProvider:   x.openHTTP,
 	}
 	return x, nil
 }
@@ -83,6 +87,19 @@ func (x *storages) open(ctx context.Context, st session.Storage) (vfs.FS, error)
 	}
 	st.Config = &cfg
 	return open(ctx, st)
+}
+
+// openHTTP opens the tree of a REST service. It is asked when it is used.
+func (x *storages) openHTTP(_ context.Context, st session.Storage) (vfs.FS, error) {
+	h := &st.Config.HTTPConfig
+	f, err := x.http.New(httpfs.Config{
+		Endpoint: h.Endpoint, Username: h.Username, Password: h.Password.Payload, APIKey: h.APIKey.Payload, SkipTLSVerify: h.SkipTLSVerify,
+		ByUser: h.EqualityCheckMode > 0,
+	})
+	if err != nil {
+		return nil, err // not a nil *FS in an interface
+	}
+	return f, nil
 }
 
 // newLocal opens a directory of this machine, made with its parents where the session asks for it.

@@ -272,6 +272,9 @@ func ParsePrivateKey(key, passphrase secret.Secret) (ssh.Signer, error) {
 func (c *checker) http(field string, h *HTTPConfig) {
 	h.Endpoint = strings.TrimRight(strings.TrimSpace(h.Endpoint), "/")
 	u := c.webURL(field+".endpoint", h.Endpoint)
+	if u != nil && u.User != nil { // an endpoint is shown
+		c.bad(field+".endpoint", "secret", "must not hold a user and a password; set username and password")
+	}
 	if u != nil && u.Host == "unix" && !filepath.IsAbs(u.Query().Get("socket_path")) {
 		c.bad(field+".endpoint", "socket", "http://unix needs an absolute socket_path in its query")
 	}

@@ -149,6 +149,7 @@ func TestStorageSettings(t *testing.T) {
 		"sftp, buffer":         {in: sftp(func(s *SFTPConfig) { s.BufferSize = 17 }), field: "sftpconfig.buffer_size"},
 
 		"http":            {in: web("https://h/fs/"), check: func(f FilesystemConfig) bool { return f.HTTPConfig.Endpoint == "https://h/fs" }},
+		"http, secret":    {in: web("http://user:pw@h/fs"), field: "httpconfig.endpoint"},
 		"http, no URL":    {in: web("httpx"), field: "httpconfig.endpoint"},
 		"http, socket":    {in: web("http://unix?socket_path=/run/x"), check: func(f FilesystemConfig) bool { return strings.HasSuffix(f.HTTPConfig.Endpoint, "/run/x") }},
 		"http, no socket": {in: web("http://unix?socket_path=x"), field: "httpconfig.endpoint"},
