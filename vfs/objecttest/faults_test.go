@@ -28,9 +28,19 @@ type fault struct {
 	code     string // of S3
 	cut      int64  // the connection is reset after so many bytes of the request's or the answer's body
 	cutIn    bool   // of the request's
+	short    int64  // the answer ends well after so many bytes, and says that these are all
 	lost     bool   // the service answers, the client never sees it
 	location string
 	hold     chan struct{} // waited for first
+}
+
+// vendor is a service as the tables of faults see it.
+type vendor struct {
+	start func(t *testing.T) (url string)
+	open  func(t *testing.T, url string, tries int, m *object.Memory) vfs.FS
+	kind  func(r *http.Request) string
+	// refuse is an answer as the service makes them.
+	refuse func(w http.ResponseWriter, status int, code string)
 }
 
 // proxy stands before a service and does to its requests what decide says. n counts those of the same kind.
@@ -63,6 +73,27 @@ func kind(r *http.Request) string {
 
 func newProxy(t testing.TB, target string, decide func(kind string, n int) fault) *proxy {
 	t.Helper()
+	return newProxyOf(t, s3Vendor, target, decide)
+}
+
+// s3Refusal is a refusal in XML.
+func s3Refusal(w http.ResponseWriter, status int, code string) {
+	w.Header().Set("Content-Type", "application/xml")
+	w.WriteHeader(status)
+	fmt.Fprintf(w, "<Error><Code>%s</Code><Message>made by the test</Message></Error>", code)
+}
+
+// s3Vendor is S3 in memory. Read only.
+var s3Vendor = vendor{
+	start: func(t *testing.T) string { return fakeS3(t, "bucket") },
+	open: func(t *testing.T, url string, tries int, m *object.Memory) vfs.FS {
+		return openS3(t, s3.Config{Bucket: "bucket", Endpoint: url, Retries: tries}, object.Options{Memory: m})
+	},
+	kind: kind, refuse: s3Refusal,
+}
+
+func newProxyOf(t testing.TB, v vendor, target string, decide func(kind string, n int) fault) *proxy {
+	t.Helper()
 	u, err := url.Parse(target)
 	if err != nil {
 		t.Fatal(err)
@@ -76,8 +107,14 @@ func newProxy(t testing.TB, target string, decide func(kind string, n int) fault
 		director(r)
 		r.Host = host // it is signed
 	}
+	forward.ModifyResponse = func(r *http.Response) error { // what the service names itself leads through here, too
+		if l := r.Header.Get("Location"); strings.HasPrefix(l, target) {
+			r.Header.Set("Location", p.URL+strings.TrimPrefix(l, target))
+		}
+		return nil
+	}
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		k := kind(r)
+		k := v.kind(r)
 		p.mu.Lock()
 		p.seen[k]++
 		n := p.seen[k]
@@ -97,9 +134,7 @@ func newProxy(t testing.TB, target string, decide func(kind string, n int) fault
 			w.WriteHeader(f.status)
 		case f.status != 0:
 			io.Copy(io.Discard, r.Body)
-			w.Header().Set("Content-Type", "application/xml")
-			w.WriteHeader(f.status)
-			fmt.Fprintf(w, "<Error><Code>%s</Code><Message>made by the test</Message></Error>", f.code)
+			v.refuse(w, f.status, f.code)
 		case f.cutIn:
 			io.CopyN(io.Discard, r.Body, f.cut)
 			panic(http.ErrAbortHandler)
@@ -107,6 +142,17 @@ func newProxy(t testing.TB, target string, decide func(kind string, n int) fault
 			rec := httptest.NewRecorder()
 			forward.ServeHTTP(rec, r)
 			panic(http.ErrAbortHandler)
+		case f.short > 0:
+			rec := httptest.NewRecorder()
+			forward.ServeHTTP(rec, r)
+			for k, h := range rec.Header() {
+				w.Header()[k] = h
+			}
+			b := rec.Body.Bytes()
+			b = b[:min(int64(len(b)), f.short)]
+			w.Header().Set("Content-Length", fmt.Sprint(len(b)))
+			w.WriteHeader(rec.Code)
+			w.Write(b)
 		case f.cut > 0:
 			forward.ServeHTTP(&cutWriter{w, f.cut}, r)
 		default:
@@ -184,6 +230,12 @@ func TestS3Faults(t *testing.T) {
 		{name: "reset in the answer to a read", decide: func(k string, n int) fault {
 			if k == "GET" && n%2 == 1 {
 				return fault{cut: 100_000}
+			}
+			return fault{}
+		}},
+		{name: "a read that is too short", decide: func(k string, n int) fault {
+			if k == "GET" && n == 1 {
+				return fault{short: 100_000}
 			}
 			return fault{}
 		}},
@@ -354,5 +406,46 @@ func TestS3BrokenListing(t *testing.T) {
 			}
 		}
 		srv.Close()
+	}
+}
+
+// TestS3RequestsOfASmallFile: a new one costs a look, which is two questions (is it an object, is it a directory), the
+// look before it is published, and the upload.
+func TestS3RequestsOfASmallFile(t *testing.T) {
+	p := newProxy(t, fakeS3(t, "bucket"), func(string, int) fault { return fault{} })
+	f := openS3(t, s3.Config{Bucket: "bucket", Endpoint: p.URL}, object.Options{})
+	if err := f.Mkdir(t.Context(), path(t, "/d"), vfs.Attr{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, exclusive := range []bool{false, true} {
+		name := path(t, fmt.Sprintf("/d/f%t", exclusive))
+		p.mu.Lock()
+		clear(p.seen)
+		p.mu.Unlock()
+		if _, err := f.Lstat(t.Context(), name); !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		u, err := f.Create(t.Context(), name, vfs.OpenMode{Truncate: true, Missing: true, Exclusive: exclusive})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := u.WriteAt([]byte("small"), 0); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := u.(vfs.Stander).Standing(t.Context()); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("before it is committed %v stands there", err)
+		}
+		if _, err := u.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		p.mu.Lock()
+		got := fmt.Sprint(p.seen)
+		p.mu.Unlock()
+		if got != "map[HEAD:2 LIST:1 PUT:1]" {
+			t.Errorf("exclusive %t: %s", exclusive, got)
+		}
+		if i, err := f.Stat(t.Context(), name); err != nil || i.Size != 5 {
+			t.Errorf("%+v, %v", i, err)
+		}
 	}
 }
