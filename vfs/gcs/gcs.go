@@ -10,6 +10,7 @@ package gcs
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -56,6 +57,7 @@ const (
 	dirType  = "inode/directory"
 	noteKey  = "gantry-note"
 	timeKey  = "mtime"
+	markKey  = "gantry-upload"
 )
 
 // bucket implements object.Bucket.
@@ -387,6 +389,7 @@ type parts struct {
 	meta   object.Meta
 	cancel context.CancelFunc
 	w      *storage.Writer
+	mark   string // what the object's metadata have of this upload alone
 
 	mu   sync.Mutex // guards next: parts come one after the other, each once
 	next int
@@ -403,6 +406,8 @@ func (b *bucket) Begin(ctx context.Context, key string, meta object.Meta, onto *
 		to, meta, onlyNew = p.temp, object.Meta{}, true
 	}
 	p.w = b.writer(ctx, to, meta, onlyNew)
+	p.mark = rand.Text()
+	p.w.Metadata[markKey] = p.mark
 	p.w.ChunkSize = int(cmp.Or(b.cfg.UploadPartSize, 16)) << 20
 	if s := b.cfg.UploadPartMaxTime; s > 0 {
 		p.w.ChunkRetryDeadline = time.Duration(s) * time.Second
@@ -431,12 +436,17 @@ func (p *parts) Put(ctx context.Context, n int, body object.Body) error {
 func (p *parts) Complete(ctx context.Context, _ int, meta object.Meta, _ bool) (object.Object, error) {
 	stop := context.AfterFunc(ctx, p.cancel)
 	defer stop()
-	if err := p.w.Close(); err != nil {
-		return object.Object{}, failed("complete the upload of", p.key, err)
-	}
+	err := p.w.Close()
 	p.done = true
 	defer p.cancel()
 	a := p.w.Attrs()
+	if err != nil {
+		// A try before may have arrived, and only its answer was lost: the object is ours if it has our mark.
+		var herr error
+		if a, herr = p.b.b.Object(p.w.Name).Attrs(ctx); herr != nil || a.Metadata[markKey] != p.mark {
+			return object.Object{}, failed("complete the upload of", p.key, err)
+		}
+	}
 	if p.onto == nil {
 		o := show(a)
 		if !meta.ModTime.Equal(p.meta.ModTime) { // told after the upload began

@@ -96,9 +96,10 @@ func on(kind string, when func(n int) bool, f fault) func(string, int) fault {
 	}
 }
 
-func always(int) bool  { return true }
-func first(n int) bool { return n == 1 }
-func twice(n int) bool { return n <= 2 }
+func always(int) bool     { return true }
+func first(n int) bool    { return n == 1 }
+func twice(n int) bool    { return n <= 2 }
+func afterTwo(n int) bool { return n > 2 }
 
 // runFaults uploads and reads a file through a proxy that misbehaves: what must go well all the same, or fail with the
 // right error and leave nothing that is seen.
@@ -162,8 +163,12 @@ func TestGCSFaults(t *testing.T) {
 		{name: "503 twice", decide: on("PART", twice, fault{status: 503, code: "backendError"})},
 		{name: "429 twice", decide: on("PART", twice, fault{status: 429, code: "rateLimitExceeded"})},
 		{name: "503 for ever", want: errBroken, decide: on("BEGIN", always, fault{status: 503, code: "backendError"})},
+		{name: "reset in a part", decide: on("PART", func(n int) bool { return n%2 == 1 && n < 6 }, fault{cutIn: true, cut: 1 << 20})},
 		{name: "reset in the answer to a read", decide: on("GET", func(n int) bool { return n%2 == 1 }, fault{cut: 100_000})},
 		{name: "a read that is too short", decide: on("GET", first, fault{short: 100_000})},
+		{name: "expired in the middle", want: fs.ErrPermission, decide: on("PART", afterTwo, fault{status: 401, code: "authError"})},
+		{name: "answer to the last step lost", decide: on("PART", func(n int) bool { return n == 4 }, fault{lost: true})},
+		{name: "last step refused", want: errBroken, decide: on("PART", func(n int) bool { return n >= 4 }, fault{status: 400, code: "invalid"})},
 		{name: "answer to a small file lost", small: true, decide: on("PUT", first, fault{lost: true})},
 		{name: "small file refused", small: true, want: fs.ErrPermission, decide: on("PUT", always, fault{status: 403, code: "forbidden"})},
 		{name: "small file: 503 twice", small: true, decide: on("PUT", twice, fault{status: 503, code: "backendError"})},
