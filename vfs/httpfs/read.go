@@ -72,7 +72,7 @@ func (f *FS) open(ctx context.Context, name vfs.Path) (_ *file, err error) {
 	}
 	i, err := f.r.stat(ctx, name)
 	if err == nil {
-		err = regular(i)
+		err = vfs.Regular(i)
 	}
 	if err != nil {
 		return nil, err
@@ -107,17 +107,6 @@ func (f *FS) open(ctx context.Context, name vfs.Path) (_ *file, err error) {
 		return nil, errChanged
 	}
 	return h, nil
-}
-
-// regular refuses what is no file.
-func regular(i vfs.FileInfo) error {
-	switch {
-	case i.Mode.IsRegular():
-		return nil
-	case i.IsDir():
-		return vfs.ErrIsDir
-	}
-	return vfs.ErrSpecial
 }
 
 // ReadAt implements vfs.File.

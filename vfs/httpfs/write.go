@@ -111,7 +111,7 @@ func (f *FS) standing(ctx context.Context, name vfs.Path, mode vfs.OpenMode) (*v
 	case !mode.Truncate && i.Mode.IsRegular() && i.Size > 0:
 		return nil, fmt.Errorf("%w: a file of this storage is written as a whole", vfs.ErrUnsupported)
 	}
-	return &i, regular(i)
+	return &i, vfs.Regular(i)
 }
 
 func (f *FS) isDir(ctx context.Context, dir vfs.Path) error {
@@ -484,7 +484,7 @@ func (u *upload) publish(ctx context.Context, size int64, attr vfs.Attr, old *vf
 	case err == nil && u.mode.Exclusive:
 		return i, fs.ErrExist
 	case err == nil:
-		if err := regular(now); err != nil {
+		if err := vfs.Regular(now); err != nil {
 			return i, err
 		}
 	case !errors.Is(err, fs.ErrNotExist):

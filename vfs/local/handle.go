@@ -71,7 +71,7 @@ func (f *FS) openRegular(name vfs.Path, flag int) (*os.File, vfs.FileInfo, error
 	}
 	i, err := fileInfo(file)
 	if err == nil {
-		err = regular(i)
+		err = vfs.Regular(i)
 	}
 	if err != nil {
 		file.Close()
@@ -148,7 +148,7 @@ func (f *FS) createInPlace(u *upload, flag int, mode vfs.OpenMode) error {
 	}
 	i, err := fileInfo(file)
 	if err == nil {
-		err = regular(i)
+		err = vfs.Regular(i)
 	}
 	if err == nil && mode.Truncate {
 		err = file.Truncate(0)
@@ -229,7 +229,7 @@ func (f *FS) old(d dir, name vfs.Path, mode vfs.OpenMode) (*os.File, *vfs.FileIn
 		return nil, nil, nil
 	}
 	if err == nil {
-		err = regular(i)
+		err = vfs.Regular(i)
 	}
 	if err != nil {
 		return nil, nil, err

@@ -349,18 +349,6 @@ var known = []error{
 	context.Canceled, context.DeadlineExceeded,
 }
 
-// regular refuses an open file that is not one.
-func regular(i vfs.FileInfo) error {
-	switch {
-	case i.Mode.IsRegular():
-		return nil
-	case i.IsDir():
-		return vfs.ErrIsDir
-	default:
-		return vfs.ErrSpecial
-	}
-}
-
 // newPerm is the mode of a new file.
 func (f *FS) newPerm(perm fs.FileMode) fs.FileMode {
 	return cmp.Or(perm.Perm(), 0o666) &^ f.opts.Umask

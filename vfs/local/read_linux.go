@@ -80,7 +80,7 @@ func (t *beneath) openRead(name vfs.Path) (vfs.File, error) {
 	f := &readFile{name: name}
 	if err = statx(fd, "", &st); err == nil {
 		f.opened = statxInfo(&st, name.Base())
-		err = regular(f.opened)
+		err = vfs.Regular(f.opened)
 	}
 	if err != nil {
 		unix.Close(fd)

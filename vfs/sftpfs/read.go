@@ -64,7 +64,7 @@ func (f *FS) open(ctx context.Context, name vfs.Path) (*file, error) {
 	if err != nil {
 		return nil, errors.Unwrap(err)
 	}
-	if err := regular(i); err != nil {
+	if err := vfs.Regular(i); err != nil {
 		return nil, err
 	}
 	h := &file{f: f, name: name, info: i}
@@ -90,17 +90,6 @@ func (f *FS) open(ctx context.Context, name vfs.Path) (*file, error) {
 	}
 	h.ctx, h.end = context.WithCancelCause(context.WithoutCancel(ctx)) // Close ends it
 	return h, nil
-}
-
-// regular refuses what is no file.
-func regular(i vfs.FileInfo) error {
-	switch {
-	case i.Mode.IsRegular():
-		return nil
-	case i.IsDir():
-		return vfs.ErrIsDir
-	}
-	return vfs.ErrSpecial
 }
 
 // ReadAt implements vfs.File.

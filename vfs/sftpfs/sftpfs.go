@@ -605,9 +605,6 @@ func (f *FS) StatFS(ctx context.Context, name vfs.Path) (s vfs.StatFS, err error
 	return s, opError("statfs", name, err)
 }
 
-// maxDepth bounds what walks a tree.
-const maxDepth = 1000
-
 // DirSize implements vfs.DirSizer.
 func (f *FS) DirSize(ctx context.Context, name vfs.Path) (files int, bytes int64, err error) {
 	i, err := f.Lstat(ctx, name)
@@ -619,7 +616,7 @@ func (f *FS) DirSize(ctx context.Context, name vfs.Path) (files int, bytes int64
 	case !i.IsDir():
 		return 0, 0, nil
 	}
-	err = f.walk(ctx, name, 0, func(_ vfs.Path, i vfs.FileInfo) error {
+	err = f.walk(ctx, name, func(_ vfs.Path, i vfs.FileInfo) error {
 		if i.Mode.IsRegular() && !isTemp(i.Name) {
 			files, bytes = files+1, bytes+i.Size
 		}
@@ -630,7 +627,7 @@ func (f *FS) DirSize(ctx context.Context, name vfs.Path) (files int, bytes int64
 
 // Sweep implements vfs.Sweeper. Times are the server's.
 func (f *FS) Sweep(ctx context.Context, t time.Time) (removed int, err error) {
-	err = f.walk(ctx, vfs.Root, 0, func(dir vfs.Path, i vfs.FileInfo) error {
+	err = f.walk(ctx, vfs.Root, func(dir vfs.Path, i vfs.FileInfo) error {
 		if !strings.HasPrefix(i.Name, tempPrefix) || !i.Mode.IsRegular() || !i.ModTime.Before(t) {
 			return nil
 		}
@@ -648,39 +645,9 @@ func (f *FS) Sweep(ctx context.Context, t time.Time) (removed int, err error) {
 	return removed, opError("sweep", vfs.Root, err)
 }
 
-// walk visits what lies below dir. Links are visited, never followed. The directories of one level wait in memory.
-func (f *FS) walk(ctx context.Context, dir vfs.Path, depth int, visit func(dir vfs.Path, i vfs.FileInfo) error) error {
-	if depth > maxDepth {
-		return fmt.Errorf("%w: more than %d levels", vfs.ErrUnsupported, maxDepth)
-	}
-	var below []string
-	var wrong error
-	err := f.listAll(ctx, dir, func(i vfs.FileInfo) bool {
-		if i.IsDir() && !isTemp(i.Name) {
-			below = append(below, i.Name)
-		}
-		wrong = visit(dir, i)
-		return wrong == nil
-	})
-	if err == nil {
-		err = wrong
-	}
-	if err != nil {
-		if depth > 0 && errors.Is(err, fs.ErrNotExist) {
-			return nil // gone meanwhile
-		}
-		return err
-	}
-	for _, name := range below {
-		p, err := dir.Child(name)
-		if err != nil {
-			return err
-		}
-		if err := f.walk(ctx, p, depth+1, visit); err != nil {
-			return err
-		}
-	}
-	return nil
+// walk visits what lies below dir.
+func (f *FS) walk(ctx context.Context, dir vfs.Path, visit func(dir vfs.Path, i vfs.FileInfo) error) error {
+	return vfs.Walk(ctx, dir, f.listAll, func(name string) bool { return !isTemp(name) }, visit)
 }
 
 // Describe implements vfs.Describer.

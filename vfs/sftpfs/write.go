@@ -113,7 +113,7 @@ func (f *FS) standing(ctx context.Context, c *conn, name vfs.Path, mode vfs.Open
 	case mode.Exclusive:
 		return nil, fs.ErrExist
 	}
-	return &i, regular(i)
+	return &i, vfs.Regular(i)
 }
 
 func (u *upload) open(ctx context.Context, name string, flags uint32, a vfs.Attr) (string, error) {
