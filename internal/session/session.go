@@ -71,8 +71,9 @@ func (x *Session) v() *view { return x.cur.Load() }
 func (x *Session) adopt(v *view) {
 	x.srv.mu.Lock()
 	x.views = append(x.views, v)
+	shown := x.confine(v)
 	x.srv.mu.Unlock()
-	x.cur.Store(x.confine(v))
+	x.cur.Store(shown)
 }
 
 // StartDir is where relative paths begin.

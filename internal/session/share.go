@@ -30,7 +30,8 @@ func (s *Server) OpenShare(ctx context.Context, l *Login, c Conn, sh Share) (*Se
 	return s.open(ctx, l, c, &sh)
 }
 
-// confine is what v is to the session: itself, or the share's part of it.
+// confine is what v is to the session: itself, or the share's part of it. Server.mu is held: v's references are
+// copied with the rest, and mean nothing in the copy.
 func (x *Session) confine(v *view) *view {
 	if x.share == nil {
 		return v
