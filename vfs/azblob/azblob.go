@@ -22,6 +22,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/bloberror"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blockblob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/sas"
 
 	"github.com/gantryhq/gantry/vfs"
 	"github.com/gantryhq/gantry/vfs/object"
@@ -45,6 +46,7 @@ type bucket struct {
 	client    *container.Client
 	transport *http.Transport
 	place     string
+	sas       sas.QueryParameters // of sas_url
 }
 
 // Describe implements object.Bucket.
@@ -59,7 +61,7 @@ func (b *bucket) Close() error {
 }
 
 // failed names what was tried, without the URL of the request, whose query may be a secret.
-func failed(op, key string, err error) error {
+func (b *bucket) failed(op, key string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -99,10 +101,29 @@ func failed(op, key string, err error) error {
 			kind = fs.ErrExist
 		}
 	}
-	if kind == nil {
+	switch kind {
+	case nil:
 		return errors.New(text)
+	case fs.ErrPermission:
+		text += " (" + b.grant() + ")"
 	}
 	return fmt.Errorf("%s: %w", text, kind)
+}
+
+// grant says what the service was shown, for one who was refused. Of a SAS that is what it permits, not the signature.
+func (b *bucket) grant() string {
+	q := b.sas
+	switch {
+	case b.cfg.SASURL == "":
+		return "look whether account_key is one of account_name, and at the account's network rules"
+	case q.Identifier() != "":
+		return fmt.Sprintf("look at the container's access policy %q, which the SAS of sas_url names", q.Identifier())
+	case !q.ExpiryTime().IsZero() && q.ExpiryTime().Before(time.Now()):
+		return "the SAS of sas_url expired at " + q.ExpiryTime().UTC().Format(time.RFC3339)
+	case q.StartTime().After(time.Now()):
+		return "the SAS of sas_url begins at " + q.StartTime().UTC().Format(time.RFC3339)
+	}
+	return fmt.Sprintf("the SAS of sas_url permits %q until %s; reading needs r and l, writing a, c and w, to move and remove d", q.Permissions(), q.ExpiryTime().UTC().Format(time.RFC3339))
 }
 
 func text(m map[string]*string) map[string]string {
@@ -139,7 +160,7 @@ func (b *bucket) Head(ctx context.Context, key string) (object.Object, error) {
 	defer cancel()
 	p, err := b.client.NewBlobClient(key).GetProperties(ctx, nil)
 	if err != nil {
-		return object.Object{}, failed("head", key, err)
+		return object.Object{}, b.failed("head", key, err)
 	}
 	return object.Object{
 		Key: key, Size: deref(p.ContentLength), Changed: deref(p.LastModified), ModTime: object.TimeOf(text(p.Metadata)),
@@ -186,7 +207,7 @@ func (b *bucket) List(ctx context.Context, q object.Query) (object.Page, error) 
 	if q.Flat {
 		r, err := b.client.NewListBlobsFlatPager(&container.ListBlobsFlatOptions{Prefix: &q.Prefix, Marker: marker, MaxResults: limit, Include: include}).NextPage(ctx)
 		if err != nil {
-			return page, failed("list", q.Prefix, err)
+			return page, b.failed("list", q.Prefix, err)
 		}
 		if r.Segment != nil {
 			add(r.Segment.BlobItems)
@@ -196,7 +217,7 @@ func (b *bucket) List(ctx context.Context, q object.Query) (object.Page, error) 
 	}
 	r, err := b.client.NewListBlobsHierarchyPager("/", &container.ListBlobsHierarchyOptions{Prefix: &q.Prefix, Marker: marker, MaxResults: limit, Include: include}).NextPage(ctx)
 	if err != nil {
-		return page, failed("list", q.Prefix, err)
+		return page, b.failed("list", q.Prefix, err)
 	}
 	if r.Segment != nil {
 		add(r.Segment.BlobItems)
@@ -220,7 +241,7 @@ func (b *bucket) Get(ctx context.Context, key string, off, n int64, version stri
 			o, err := b.Head(ctx, key)
 			return http.NoBody, o, err
 		}
-		return nil, object.Object{}, failed("get", key, err)
+		return nil, object.Object{}, b.failed("get", key, err)
 	}
 	o := object.Object{
 		Key: key, Size: deref(p.ContentLength), Changed: deref(p.LastModified), ModTime: object.TimeOf(text(p.Metadata)),
@@ -319,7 +340,7 @@ func (b *bucket) Put(ctx context.Context, key string, body object.Body, meta obj
 		Metadata: about, HTTPHeaders: headers(meta), Tier: b.tier(meta), AccessConditions: ifNew(onlyNew),
 		TransactionalValidation: b.sum(body),
 	})
-	if err = failed("put", key, err); onlyNew && errors.Is(err, fs.ErrExist) {
+	if err = b.failed("put", key, err); onlyNew && errors.Is(err, fs.ErrExist) {
 		// The first try may have arrived, and only its answer was lost.
 		if p, perr := client.GetProperties(ctx, nil); perr == nil && value(p.Metadata, markKey) == mark {
 			return made(key, body.Size(), p.ETag, p.LastModified, meta), nil
@@ -370,7 +391,7 @@ func (b *bucket) Begin(ctx context.Context, key string, _ object.Meta, onto *obj
 	defer cancel()
 	list, err := p.client.GetBlockList(ctx, blockblob.BlockListTypeCommitted, nil)
 	if err != nil {
-		return nil, failed("continue", key, err)
+		return nil, b.failed("continue", key, err)
 	}
 	for _, x := range list.CommittedBlocks {
 		if len(deref(x.Name)) != len(p.block(0)) {
@@ -394,7 +415,7 @@ func (p *parts) Put(ctx context.Context, n int, body object.Body) error {
 	defer r.Close()
 	_, err := p.client.StageBlock(ctx, p.block(n), r, &blockblob.StageBlockOptions{TransactionalValidation: p.b.sum(body)})
 	if err != nil {
-		return failed("upload a block of", p.key, err)
+		return p.b.failed("upload a block of", p.key, err)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -419,7 +440,7 @@ func (p *parts) Complete(ctx context.Context, n int, meta object.Meta, onlyNew b
 		if o, ok := p.committed(ctx, list, meta); ok {
 			return o, nil
 		}
-		return object.Object{}, failed("complete the upload of", p.key, err)
+		return object.Object{}, p.b.failed("complete the upload of", p.key, err)
 	}
 	return made(p.key, p.size, out.ETag, out.LastModified, meta), nil
 }
@@ -461,7 +482,7 @@ func (b *bucket) Copy(ctx context.Context, from object.Object, key string, meta 
 	}
 	out, err := dst.StartCopyFromURL(ctx, src.URL(), in)
 	if err != nil {
-		return object.Object{}, failed("copy", from.Key, err)
+		return object.Object{}, b.failed("copy", from.Key, err)
 	}
 	for wait := 10 * time.Millisecond; deref(out.CopyStatus) == blob.CopyStatusTypePending; wait = min(2*wait, 5*time.Second) {
 		t := time.NewTimer(wait)
@@ -472,11 +493,11 @@ func (b *bucket) Copy(ctx context.Context, from object.Object, key string, meta 
 			c, cancel := context.WithTimeout(context.WithoutCancel(ctx), callWait) // the service must not go on alone
 			defer cancel()
 			_, _ = dst.AbortCopyFromURL(c, deref(out.CopyID), nil) // it may just have ended
-			return object.Object{}, failed("copy", from.Key, ctx.Err())
+			return object.Object{}, b.failed("copy", from.Key, ctx.Err())
 		}
 		p, err := dst.GetProperties(ctx, nil)
 		if err != nil {
-			return object.Object{}, failed("copy", from.Key, err)
+			return object.Object{}, b.failed("copy", from.Key, err)
 		}
 		out.CopyStatus, out.ETag, out.LastModified = p.CopyStatus, p.ETag, p.LastModified
 	}
@@ -495,7 +516,7 @@ func (b *bucket) Copy(ctx context.Context, from object.Object, key string, meta 
 func (b *bucket) setMeta(ctx context.Context, c *blob.Client, o object.Object, meta object.Meta) (object.Object, error) {
 	p, err := c.GetProperties(ctx, nil)
 	if err != nil {
-		return o, failed("head", o.Key, err)
+		return o, b.failed("head", o.Key, err)
 	}
 	all := metadata(meta)
 	for k, v := range p.Metadata {
@@ -505,7 +526,7 @@ func (b *bucket) setMeta(ctx context.Context, c *blob.Client, o object.Object, m
 	}
 	out, err := c.SetMetadata(ctx, all, nil)
 	if err != nil {
-		return o, failed("set the time of", o.Key, err)
+		return o, b.failed("set the time of", o.Key, err)
 	}
 	o.ModTime, o.Changed, o.ETag, o.Version = meta.ModTime, deref(out.LastModified), unquote(out.ETag), string(deref(out.ETag))
 	return o, nil
@@ -527,7 +548,7 @@ func (b *bucket) Delete(ctx context.Context, keys []string) error {
 		all.Go(func() { // ends with its request
 			defer func() { <-room }()
 			_, err := b.client.NewBlobClient(k).Delete(ctx, &blob.DeleteOptions{DeleteSnapshots: to.Ptr(blob.DeleteSnapshotsOptionTypeInclude)})
-			if err = failed("delete", k, err); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err = b.failed("delete", k, err); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				fail(err)
 			}
 		})

@@ -130,7 +130,7 @@ func (b *bucket) withSAS(opts *container.ClientOptions) (*container.Client, erro
 	case b.cfg.Container == "":
 		return nil, errors.New("azblob: neither container nor sas_url names a container")
 	}
-	parts.ContainerName = b.cfg.Container
+	parts.ContainerName, b.sas = b.cfg.Container, parts.SAS
 	client, err := container.NewClientWithNoCredential(parts.String(), opts)
 	if err != nil {
 		return nil, errors.New("azblob: sas_url cannot be used")

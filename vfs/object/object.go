@@ -27,7 +27,7 @@ type Options struct {
 	// SweepAge is how old an unfinished upload must be for Sweep to remove it, whatever it is asked: another node
 	// or program may be writing to the bucket.
 	SweepAge time.Duration
-	Log      *slog.Logger // of long operations; nil: none
+	Log      *slog.Logger // of long operations and refusals; nil: none
 	// Observe, if set, is told of each request to the service: head, list, get (to its first byte), put, begin, part,
 	// complete, abort, copy, delete or sweep; how long it took, and its error. What is not there is no error.
 	Observe func(provider int, operation string, d time.Duration, err error)
@@ -77,9 +77,7 @@ func New(b Bucket, o Options) *FS {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.Observe != nil {
-		b = &observed{Bucket: b, provider: b.Describe().Provider, tell: o.Observe}
-	}
+	b = &observed{Bucket: b, about: b.Describe(), tell: o.Observe, log: o.Log}
 	c := &core{bucket: b, limits: b.Limits(), opts: o, dirs: map[string]time.Time{}, locks: map[string]*keyLock{}}
 	c.refs.Store(1)
 	return &FS{core: c, prefix: o.Prefix}

@@ -656,7 +656,7 @@ func TestTreesOfEqualSettingsShareABucket(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if f.bucket.(*fake).isClosed() {
+				if f.bucket.(*observed).Bucket.(*fake).isClosed() {
 					t.Error("a closed bucket is given out")
 				}
 				f.Close()

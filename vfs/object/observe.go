@@ -5,22 +5,41 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"log/slog"
+	"sync/atomic"
 	"time"
+
+	"github.com/gantryhq/gantry/vfs"
 )
 
 // observed is a Bucket whose requests are told of.
 type observed struct {
 	Bucket
-	provider int
-	tell     func(provider int, operation string, d time.Duration, err error)
+	about vfs.Description
+	tell  func(provider int, operation string, d time.Duration, err error) // or nil
+	log   *slog.Logger
+	said  atomic.Int64 // when a refusal was logged last, in Unix nanoseconds
 }
 
-// done tells of a request. To find nothing, or something where nothing should be, is an answer.
+// sayEvery is how often the refusals of one storage are logged.
+const sayEvery = 10 * time.Second
+
+// done tells of a request. To find nothing, or something where nothing should be, is an answer. A refusal is the
+// client's answer, too, and no protocol logs it; but it is our credentials that were refused, which only the operator
+// can change.
 func (b *observed) done(operation string, begun time.Time, err error) {
+	if errors.Is(err, fs.ErrPermission) {
+		if last, now := b.said.Load(), time.Now().UnixNano(); now-last > int64(sayEvery) && b.said.CompareAndSwap(last, now) {
+			b.log.Warn("the storage refuses what the account may do", "operation", operation, "storage", b.about.Identity, "error", err)
+		}
+	}
+	if b.tell == nil {
+		return
+	}
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) {
 		err = nil
 	}
-	b.tell(b.provider, operation, time.Since(begun), err)
+	b.tell(b.about.Provider, operation, time.Since(begun), err)
 }
 
 func (b *observed) Head(ctx context.Context, key string) (Object, error) {

@@ -1,9 +1,12 @@
 package object
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -55,5 +58,22 @@ func TestRequestsAreTold(t *testing.T) {
 		if said[never] > 0 {
 			t.Errorf("%s: %d", never, said[never])
 		}
+	}
+}
+
+// TestRefusalsAreLogged, not once for each request.
+func TestRefusalsAreLogged(t *testing.T) {
+	b := newFake()
+	b.fault = func(string, string, int) error { return fs.ErrPermission }
+	var log bytes.Buffer
+	f := New(b, Options{Memory: NewMemory(64 << 20), Log: slog.New(slog.NewTextHandler(&log, nil))})
+	defer f.Close()
+	for range 5 {
+		if _, err := f.Stat(context.Background(), mustPath(t, "/x")); !errors.Is(err, fs.ErrPermission) {
+			t.Fatal(err)
+		}
+	}
+	if n := strings.Count(log.String(), "the storage refuses"); n < 1 || n > 2 { // of some seconds at most
+		t.Errorf("%d lines:\n%s", n, &log)
 	}
 }

@@ -30,7 +30,7 @@ const Wait = 60 * time.Second
 // Build compiles the program into dir and gives its path. pkg is the folder of cmd/gantry.
 func Build(dir, pkg string) (string, error) {
 	bin := filepath.Join(dir, "gantry")
-	out, err := exec.Command("go", "build", "-o", bin, pkg).CombinedOutput()
+	out, err := exec.Command("go", "build", "-C", pkg, "-o", bin, ".").CombinedOutput() // from within: a test may stand in another module
 	if err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
