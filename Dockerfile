@@ -1,11 +1,12 @@
 # A static image that runs without root. Build: docker build --build-arg VERSION=1.0.0 -t gantry .
 FROM golang:1.26-bookworm AS build
 ARG VERSION=dev
+ARG TAGS=disable_grpc_modules
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o /out/usr/bin/gantry ./cmd/gantry && \
+RUN CGO_ENABLED=0 go build -trimpath -tags "$TAGS" -ldflags "-s -w -X main.version=$VERSION" -o /out/usr/bin/gantry ./cmd/gantry && \
     install -D -m 0644 internal/packaging/etc/gantry.json /out/etc/gantry/gantry.json && \
     install -d -m 0750 /out/var/lib/gantry /out/srv/gantry && install -d -m 1777 /out/tmp && \
     install -D -m 0644 /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/ca-certificates.crt && \

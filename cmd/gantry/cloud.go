@@ -12,11 +12,8 @@ import (
 	"time"
 
 	"github.com/gantryhq/gantry/internal/egress"
-	"github.com/gantryhq/gantry/internal/session"
 	"github.com/gantryhq/gantry/vfs"
-	"github.com/gantryhq/gantry/vfs/azblob"
 	"github.com/gantryhq/gantry/vfs/object"
-	"github.com/gantryhq/gantry/vfs/s3"
 )
 
 // Cloud is what holds for all object storages.
@@ -97,32 +94,6 @@ func (x *cloud) opened(f vfs.FS, err error) (vfs.FS, error) {
 		}
 	})
 	return f, nil
-}
-
-func (x *cloud) openS3(ctx context.Context, st session.Storage) (vfs.FS, error) {
-	c := &st.Config.S3Config
-	o := x.options
-	o.Prefix = c.KeyPrefix
-	return x.opened(s3.New(ctx, s3.Config{
-		Bucket: c.Bucket, Region: c.Region, Endpoint: c.Endpoint,
-		AccessKey: c.AccessKey, Secret: c.AccessSecret.Payload, SessionToken: c.SessionToken, RoleARN: c.RoleARN,
-		SSECustomerKey: c.SSECustomerKey.Payload, StorageClass: c.StorageClass, ACL: c.ACL,
-		UploadPartSize: c.UploadPartSize, UploadConcurrency: c.UploadConcurrency, UploadPartMaxTime: c.UploadPartMaxTime,
-		DownloadPartSize: c.DownloadPartSize, DownloadConcurrency: c.DownloadConcurrency, DownloadPartMaxTime: c.DownloadPartMaxTime,
-		ForcePathStyle: c.ForcePathStyle, SkipTLSVerify: c.SkipTLSVerify, Dial: x.egress.DialContext,
-	}, o))
-}
-
-func (x *cloud) openAzBlob(_ context.Context, st session.Storage) (vfs.FS, error) {
-	c := &st.Config.AzBlobConfig
-	o := x.options
-	o.Prefix = c.KeyPrefix
-	return x.opened(azblob.New(azblob.Config{
-		Container: c.Container, AccountName: c.AccountName, AccountKey: c.AccountKey.Payload, SASURL: c.SASURL.Payload,
-		Endpoint: c.Endpoint, Emulator: c.UseEmulator, AccessTier: c.AccessTier,
-		UploadPartSize: c.UploadPartSize, UploadConcurrency: c.UploadConcurrency,
-		DownloadPartSize: c.DownloadPartSize, DownloadConcurrency: c.DownloadConcurrency, Dial: x.egress.DialContext,
-	}, o))
 }
 
 // memoryLimit is what the process may have, in bytes: GOMEMLIMIT, the control group's limit or the machine's memory.

@@ -11,6 +11,8 @@ import (
 	"github.com/gantryhq/gantry/vfs/gcs"
 )
 
+const withGCS = true
+
 func (x *cloud) openGCS(ctx context.Context, st session.Storage) (vfs.FS, error) {
 	c := &st.Config.GCSConfig
 	o := x.options

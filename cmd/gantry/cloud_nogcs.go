@@ -10,6 +10,8 @@ import (
 	"github.com/gantryhq/gantry/vfs"
 )
 
+const withGCS = false
+
 func (x *cloud) openGCS(context.Context, session.Storage) (vfs.FS, error) {
 	return nil, errors.New("this program was built without Google Cloud Storage (build tag nogcs)")
 }

@@ -272,7 +272,7 @@ func TestUSR1RotatesTheLog(t *testing.T) {
 
 func TestVersionAndHelp(t *testing.T) {
 	for _, args := range [][]string{{"version"}, {"--version"}, {"-v"}} {
-		if code, out, _ := run(t, nil, args...); code != 0 || !strings.HasPrefix(out, "Gantry ") || !strings.Contains(out, "+sftp") {
+		if code, out, _ := run(t, nil, args...); code != 0 || !strings.HasPrefix(out, "Gantry ") || !strings.Contains(out, " +sftp +ftp +webdav +rest ") {
 			t.Errorf("%v: %d %s", args, code, out)
 		}
 	}

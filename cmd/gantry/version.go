@@ -63,7 +63,14 @@ func features() []string {
 	if cgo {
 		sqlite = "+sqlite(cgo)"
 	}
-	return []string{"+sftp", "+rest", sqlite, "+memory"}
+	built := func(with bool, name string) string {
+		if with {
+			return "+" + name
+		}
+		return "-" + name
+	}
+	return []string{"+sftp", "+ftp", "+webdav", "+rest", "+metrics", built(withS3, "s3"), built(withGCS, "gcs"), built(withAzBlob, "azblob"),
+		sqlite, "+pgsql", "+mysql", "+bolt", "+memory"}
 }
 
 func (a *app) versionCmd() *cobra.Command {
