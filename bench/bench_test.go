@@ -367,3 +367,11 @@ func TestProcessClock(t *testing.T) {
 		t.Error("a process that cannot be has a clock")
 	}
 }
+
+func TestStartsAreHeldAgainstTheirBudget(t *testing.T) {
+	for ms, kept := range map[float64]bool{99.5: true, 100.5: false} {
+		if v := (Start{What: "10 accounts", Ms: ms}).Verdict(); v.Kept != kept || v.Case != "start with 10 accounts" {
+			t.Errorf("%v ms: %+v", ms, v)
+		}
+	}
+}

@@ -106,7 +106,8 @@ type Server struct {
 	cmd      *exec.Cmd
 	env      []string
 	stderr   string
-	log      string // Gantry's
+	log      string        // Gantry's
+	took     time.Duration // from its execution to the first greeting
 	ended    chan struct{}
 	stop     context.CancelFunc
 }
@@ -129,6 +130,7 @@ func start(ctx context.Context, e *Env, s *Server, name string, args ...string) 
 	}
 	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(s.quit) } // a server with workers takes them along
 	s.cmd.WaitDelay = 5 * time.Second
+	began := time.Now()
 	if err := s.cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -137,13 +139,14 @@ func start(ctx context.Context, e *Env, s *Server, name string, args ...string) 
 		s.cmd.Wait()
 		close(s.ended)
 	}()
-	for end := time.Now().Add(30 * time.Second); ; {
+	for end := began.Add(30 * time.Second); ; {
 		if greeted(s.Addr, s.hello, s.greeting) {
+			s.took = time.Since(began)
 			return s, nil
 		}
 		select {
 		case <-s.ended:
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(max(time.Millisecond, min(50*time.Millisecond, time.Since(began)/20))): // often while it may be near
 			if time.Now().Before(end) {
 				continue
 			}
@@ -174,10 +177,15 @@ func greeted(addr, hello, want string) bool {
 
 // Stop ends the server, waits for it, kills what it leaves and removes its files.
 func (s *Server) Stop() {
+	s.halt()
+	os.RemoveAll(s.Root)
+}
+
+// halt is Stop that leaves the files.
+func (s *Server) halt() {
 	s.stop()
 	<-s.ended
 	killGroup(s.PID)
-	os.RemoveAll(s.Root)
 }
 
 // at is the same server seen at another of its addresses. Stop is the first one's.

@@ -37,6 +37,7 @@ type report struct {
 	Timing   *bench.Timing               `json:"timing,omitempty"`
 	Checks   []bench.LinkCheck           `json:"link_checks,omitempty"`
 	Soak     *bench.Soak                 `json:"soak,omitempty"`
+	Starts   []bench.Start               `json:"starts,omitempty"`
 	Budgets  []bench.Verdict             `json:"budgets,omitempty"`
 }
 
@@ -53,7 +54,7 @@ type options struct {
 	link                      bench.Link
 	stall                     time.Duration
 	logins                    int
-	entries                   []int
+	entries, accounts         []int
 	connections               int
 	settle                    time.Duration
 	samples                   int
@@ -79,6 +80,7 @@ var cases = []struct {
 	{"ftpidle", (*bencher).ftpIdle},
 	{"davidle", (*bencher).davIdle},
 	{"timing", (*bencher).timing},
+	{"start", (*bencher).start},
 	{"soak", (*bencher).runSoak},
 }
 
@@ -136,6 +138,8 @@ func parse(args []string, log io.Writer) (*options, error) {
 	fs.IntVar(&o.ftpConnections, "ftp-connections", 10000, "idle FTP connections; those of the others, which have a process or two for each, are a twentieth")
 	fs.IntVar(&o.davConnections, "dav-connections", 10000, "idle HTTP connections; Apache has a twentieth")
 	fs.DurationVar(&o.settle, "settle", 20*time.Second, "wait before memory is read")
+	var accounts []string
+	list(&accounts, "accounts", "10,10000", "that Gantry has when it starts, in the start case")
 	fs.IntVar(&o.samples, "samples", 1000, "attempts of each kind in the timing case")
 	fs.IntVar(&o.files, "files", 20000, "small files of the ftp case")
 	fs.IntVar(&o.storm, "storm", 1000, "logins at once of the ftp case")
@@ -171,6 +175,9 @@ func parse(args []string, log io.Writer) (*options, error) {
 		return nil, err
 	}
 	if o.entries, err = numbers("entries", entries); err != nil {
+		return nil, err
+	}
+	if o.accounts, err = numbers("accounts", accounts); err != nil {
 		return nil, err
 	}
 	for i, c := range o.ciphers {
@@ -255,6 +262,11 @@ func (b *bencher) write() error {
 	for _, i := range b.r.Idle {
 		if i.Peer == "gantry" {
 			b.r.Budgets = append(b.r.Budgets, i.Verdict())
+		}
+	}
+	for _, s := range b.r.Starts {
+		if s.Peer == "gantry" && s.Runs > 1 {
+			b.r.Budgets = append(b.r.Budgets, s.Verdict())
 		}
 	}
 	for _, c := range []struct{ name, what string }{{"ftpidle", "FTP"}, {"davidle", "HTTP"}} {
@@ -462,6 +474,31 @@ func (b *bencher) timing() error {
 	b.title("Failed logins (bcrypt, cost 10)")
 	b.r.Timing.Write(b.out)
 	return nil
+}
+
+// start measures all servers of all protocols, ours once.
+func (b *bencher) start() error {
+	peers, err := pick(bench.SFTPPeers(), b.peers)
+	if err != nil {
+		return err
+	}
+	for _, more := range []struct {
+		all   []bench.Peer
+		names []string
+	}{{bench.FTPPeers(), b.ftpPeers}, {bench.DAVPeers(), b.davPeers}} {
+		p, err := pick(more.all, more.names)
+		if err != nil {
+			return err
+		}
+		peers = append(peers, slices.DeleteFunc(p, func(p bench.Peer) bool { return p.Name() == "gantry" })...)
+	}
+	b.r.Starts, err = bench.RunStart(b.ctx, b.env, peers, bench.StartOptions{Users: b.accounts, Repeat: max(2, b.rounds.Repeat)})
+	b.title("Starting, with what is configured and cached")
+	fmt.Fprint(b.out, bench.StartHeader)
+	for _, s := range b.r.Starts {
+		s.Write(b.out)
+	}
+	return err
 }
 
 func (b *bencher) runSoak() error {
