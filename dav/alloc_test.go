@@ -12,6 +12,9 @@ func TestHeadAllocations(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if err := h.read(); err != nil {
+			t.Fatal(err)
+		}
 		h.free()
 	})
 	if n > 3 {

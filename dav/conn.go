@@ -37,7 +37,6 @@ type conn struct {
 	b       *door
 	ec      *engine.Conn
 	proxied bool // the peer is a proxy whose headers count
-	life    life // of the session
 
 	// Owned by the connection's turn, and by the request that runs.
 	seen      int      // bytes of the next head that were looked at
@@ -51,21 +50,52 @@ type conn struct {
 	l         *engine.Lifted // borrowed by the request that runs
 	s         *session.Session
 	login     *session.Login
-	auth      string     // the Authorization that s was opened with
-	client    netip.Addr // the client that s was opened for
-	admitted  netip.Addr // the client behind a proxy that the gate has let in
-	release   func()     // of it
+	auth      string  // the Authorization that s was opened with
+	behind    *behind // what the proxy said; nil without one
 	lane      *engine.Lane
 
-	mu  sync.Mutex // guards what follows
-	cur *life      // of the request that runs
-	end error
+	mu   sync.Mutex // guards what follows
+	cur  *life      // of the request that runs
+	life *life      // of the session; nil between two of them
+	end  error
+}
+
+// behind is who sends the requests that come through a trusted proxy.
+type behind struct {
+	client   netip.Addr // the one that the session was opened for
+	admitted netip.Addr // the one that the gate has let in
+	release  func()     // of it
 }
 
 var _ engine.Handler = (*conn)(nil)
 
 func newConn(s *Server, b *door, ec *engine.Conn) *conn {
-	return &conn{srv: s, b: b, ec: ec, proxied: b.isProxy(ec)}
+	c := &conn{srv: s, b: b, ec: ec, proxied: b.isProxy(ec)}
+	if c.proxied {
+		c.behind = new(behind)
+	}
+	return c
+}
+
+// same reports whether the client is the one that the session was opened for.
+func (c *conn) same(client netip.Addr) bool {
+	if c.behind == nil {
+		return true // it is the peer
+	}
+	return client == c.behind.client
+}
+
+// lives is the context of the session, which ends with the connection.
+func (c *conn) lives() *life {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.life == nil {
+		c.life = new(life)
+		if c.end != nil {
+			c.life.end(context.Canceled)
+		}
+	}
+	return c.life
 }
 
 // log is the connection's. It is made when something is to be said.
@@ -153,8 +183,10 @@ func (c *conn) Ended(err error) {
 	if c.cur != nil {
 		c.cur.end(context.Canceled)
 	}
+	if c.life != nil {
+		c.life.end(context.Canceled)
+	}
 	c.mu.Unlock()
-	c.life.end(context.Canceled)
 }
 
 // kill ends the connection from any goroutine, after the answer to the request that runs.
@@ -175,8 +207,8 @@ func (c *conn) kill(reason error) {
 // Closed sees the session out.
 func (c *conn) Closed(*engine.Conn, error) {
 	c.logout()
-	if c.release != nil {
-		c.release()
+	if c.behind != nil && c.behind.release != nil {
+		c.behind.release()
 	}
 }
 
@@ -227,6 +259,13 @@ func (c *conn) Data(_ *engine.Conn, in []byte) (int, engine.Verdict) {
 		return len(in), c.malformed(err)
 	}
 	n += end
+	quick := h.plain() && c.srv.cors == nil && !c.proxied
+	if !quick {
+		if err := h.read(); err != nil {
+			h.free()
+			return len(in), c.malformed(err)
+		}
+	}
 	r, err := c.request(h)
 	if err != nil {
 		return n, c.say(r, err)
@@ -240,6 +279,12 @@ func (c *conn) Data(_ *engine.Conn, in []byte) (int, engine.Verdict) {
 		if v, ok := c.instant(r); ok {
 			return n, v
 		}
+	}
+	if err := h.read(); err != nil {
+		h.free()
+		r.fields = nil
+		r.free()
+		return len(in), c.malformed(err)
 	}
 	switch {
 	case r.length == 0:
@@ -284,11 +329,12 @@ func (c *conn) request(h *head) (*request, error) {
 	if err == nil && t.star && h.method != "OPTIONS" {
 		err = errTarget
 	}
-	if raw := h.authorization(); equalSecret(raw, c.auth) {
+	if equalSecret(h.auth, c.auth) {
 		r.auth = c.auth // which is kept already
 	} else {
-		r.auth = string(raw)
+		r.auth = string(h.auth)
 	}
+	h.auth = nil
 	c.applyProxy(r)
 	return r, err
 }

@@ -17,8 +17,8 @@ const (
 	maxMethod = 32
 )
 
-// head is a request's head: what frames the message is read by scanHead, which is strict; the fields are fasthttp's, of the
-// same bytes.
+// head is a request's head: what frames the message is read by scan, which is strict; the fields are fasthttp's, of the
+// same bytes. A small request may be answered without them.
 type head struct {
 	method string
 	target string
@@ -28,19 +28,21 @@ type head struct {
 	closes bool
 	expect bool   // 100-continue
 	names  uint64 // of the fields, by nameBit: most that are asked for are not there
+	auth   []byte // Authorization, part of raw
+	raw    []byte // the head itself, which is the loop's: gone when the connection's turn is over, nil when fields is read
 	fields fasthttp.RequestHeader
 }
 
 var heads = sync.Pool{New: func() any { return new(head) }}
 
 func (h *head) free() {
-	h.method, h.target, h.host = "", "", ""
+	h.method, h.target, h.host, h.auth, h.raw = "", "", "", nil, nil
 	heads.Put(h)
 }
 
 // get implements fields. What it returns is the caller's.
 func (h *head) get(name string) string {
-	if h.names&nameBit(name) == 0 {
+	if h.names&nameBit(name) == 0 || h.read() != nil {
 		return ""
 	}
 	if v := h.fields.Peek(name); len(v) == 0 {
@@ -58,12 +60,14 @@ func nameBit[T string | []byte](name T) uint64 {
 	return 1 << ((uint(len(name))*5 + uint(name[0]|0x20)) & 63)
 }
 
-// authorization is the value of that field, or nil. It is the head's.
-func (h *head) authorization() []byte {
-	if h.names&nameBit("Authorization") == 0 {
-		return nil
+// plain reports whether a GET asks for the whole of a resource in whatever state it is: no field has a say in the answer.
+func (h *head) plain() bool {
+	for _, name := range [...]string{"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "Range", "If", "If-Range"} {
+		if h.names&nameBit(name) != 0 {
+			return false
+		}
 	}
-	return h.fields.Peek("Authorization")
+	return h.method == "GET"
 }
 
 // Failures of a head. After them the connection ends: where the next request begins is not known.
@@ -111,7 +115,7 @@ var parsers = sync.Pool{New: func() any {
 	return p
 }}
 
-// parseHead reads a whole head, with its empty line.
+// parseHead reads a whole head, with its empty line, but for its fields: see read.
 func parseHead(b []byte) (*head, error) {
 	if len(b) > maxHead {
 		return nil, errHeadLong
@@ -121,8 +125,17 @@ func parseHead(b []byte) (*head, error) {
 		h.free()
 		return nil, err
 	}
+	h.raw = b
+	return h, nil
+}
+
+// read reads the fields, once.
+func (h *head) read() error {
+	if h.raw == nil {
+		return nil
+	}
 	p := parsers.Get().(*parser)
-	p.bytes.Reset(b)
+	p.bytes.Reset(h.raw)
 	p.buf.Reset(&p.bytes)
 	err := h.fields.Read(p.buf)
 	if err == nil && (string(h.fields.Method()) != h.method || p.buf.Buffered() > 0) {
@@ -130,11 +143,12 @@ func parseHead(b []byte) (*head, error) {
 	}
 	p.bytes.Reset(nil)
 	parsers.Put(p)
+	h.raw = nil
 	if err != nil {
-		h.free()
-		return nil, errHead
+		h.names = 0
+		return errHead
 	}
-	return h, nil
+	return nil
 }
 
 // scan reads what a request is framed by, and refuses what others may read otherwise.
@@ -143,7 +157,7 @@ func (h *head) scan(b []byte) error {
 	if err := h.requestLine(line); err != nil {
 		return err
 	}
-	h.length, h.closes, h.expect, h.host, h.names = 0, h.old, false, "", 0
+	h.length, h.closes, h.expect, h.host, h.names, h.auth = 0, h.old, false, "", 0, nil
 	var seen uint32 // bits of onlyOnce
 	var coded, hosted, sized, alive bool
 	for n := 0; ; n++ {
@@ -174,6 +188,8 @@ func (h *head) scan(b []byte) error {
 			seen |= 1 << i
 		}
 		switch {
+		case is(name, "authorization"):
+			h.auth = value
 		case is(name, "host"):
 			if hosted || !isHost(value) {
 				return errHead

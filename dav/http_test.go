@@ -403,6 +403,9 @@ func FuzzHead(f *testing.F) {
 		if res.Method != h.method || length != h.length || res.ProtoAtLeast(1, 1) == h.old {
 			t.Fatalf("%q: %s %d, net/http %s %d", b[:end], h.method, h.length, res.Method, length)
 		}
+		if err := h.read(); err != nil {
+			return
+		}
 		if n := h.fields.ContentLength(); h.length > 0 && int64(n) != h.length || h.length < 0 && n != -1 {
 			t.Fatalf("%q: length %d, fasthttp %d", b[:end], h.length, n)
 		}
@@ -510,6 +513,9 @@ func BenchmarkParseHead(b *testing.B) {
 	for b.Loop() {
 		h, err := parseHead(head)
 		if err != nil {
+			b.Fatal(err)
+		}
+		if err := h.read(); err != nil {
 			b.Fatal(err)
 		}
 		h.free()

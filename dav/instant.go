@@ -19,7 +19,7 @@ func (c *conn) instant(r *request) (v engine.Verdict, ok bool) {
 	}
 	w := newResponse(c.srv, c, r)
 	w.hold()
-	b, info, ok := c.s.ReadInstant(&c.life, r.path, w.buf.B, maxInstant)
+	b, info, ok := c.s.ReadInstant(c.lives(), r.path, w.buf.B, maxInstant)
 	if !ok {
 		w.drop()
 		w.free()
@@ -47,7 +47,7 @@ func (c *conn) instantFind(r *request, body []byte) (v engine.Verdict, ok bool) 
 	if !ok {
 		return v, false
 	}
-	r.ctx, r.s = &c.life, c.s
+	r.ctx, r.s = c.lives(), c.s
 	w := newResponse(c.srv, c, r)
 	if x := c.srv.cors; x != nil {
 		x.apply(r, w)
@@ -61,8 +61,8 @@ func (c *conn) instantFind(r *request, body []byte) (v engine.Verdict, ok bool) 
 
 // stands reports whether the request is that of the connection's session, whose login nothing has to be asked about.
 func (c *conn) stands(r *request) bool {
-	return c.s != nil && c.srv.gate.Unlimited() && equalSecret(r.auth, c.auth) && r.remote.Addr() == c.client &&
-		(!c.proxied || r.remote.Addr() == c.ec.Remote().Addr() || r.remote.Addr() == c.admitted) &&
+	return c.s != nil && c.srv.gate.Unlimited() && equalSecret(r.auth, c.auth) && c.same(r.remote.Addr()) &&
+		(!c.proxied || r.remote.Addr() == c.ec.Remote().Addr() || r.remote.Addr() == c.behind.admitted) &&
 		c.srv.sessions.StandsNow(c.login) && !c.srv.log.Enabled(context.Background(), slog.LevelDebug) // else it is traced
 }
 

@@ -2,6 +2,7 @@ package dav
 
 import (
 	"container/list"
+	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -31,7 +32,7 @@ func (c *conn) authorize(r *request) (moved bool, err error) {
 	raw := r.auth
 	l := c.login
 	if l != nil {
-		if !equalSecret(raw, c.auth) || r.remote.Addr() != c.client || c.srv.sessions.Stands(&c.life, l) != nil {
+		if !equalSecret(raw, c.auth) || !c.same(r.remote.Addr()) || c.srv.sessions.Stands(c.lives(), l) != nil {
 			c.logout()
 			l = nil
 		} else if c.s != nil {
@@ -43,7 +44,7 @@ func (c *conn) authorize(r *request) (moved bool, err error) {
 			return false, err
 		}
 	}
-	s, err := c.srv.sessions.Open(&c.life, l, c.describe(r))
+	s, err := c.srv.sessions.Open(c.lives(), l, c.describe(r))
 	if err != nil {
 		c.log().Warn("session refused", "user", l.Username(), "err", err)
 		if errors.Is(err, session.ErrTooManySessions) || errors.Is(err, session.ErrClosed) {
@@ -51,7 +52,10 @@ func (c *conn) authorize(r *request) (moved bool, err error) {
 		}
 		return false, errLogin
 	}
-	c.s, c.login, c.auth, c.client = s, l, raw, r.remote.Addr()
+	c.s, c.login, c.auth = s, l, raw
+	if c.behind != nil {
+		c.behind.client = r.remote.Addr()
+	}
 	c.lane = c.srv.engine.Lane("dav user "+s.Username(), userLane)
 	return true, nil
 }
@@ -83,30 +87,37 @@ func (c *conn) rest() {
 	c.s.Close()
 	c.lane.Release()
 	c.s, c.lane = nil, nil
+	c.mu.Lock()
+	if c.life != nil {
+		c.life.end(context.Canceled)
+		c.life = nil
+	}
+	c.mu.Unlock()
 }
 
 // admit asks the gate about a request: whoever is behind a proxy passes it as if there were none.
 func (c *conn) admit(r *request) error {
 	addr := r.remote.Addr()
 	if c.proxied && addr != c.ec.Remote().Addr() {
-		if addr == c.admitted {
-			return c.srv.gate.Take(&c.life, addr)
+		b := c.behind
+		if addr == b.admitted {
+			return c.srv.gate.Take(c.lives(), addr)
 		}
-		if c.release != nil {
-			c.release()
-			c.release, c.admitted = nil, netip.Addr{}
+		if b.release != nil {
+			b.release()
+			b.release, b.admitted = nil, netip.Addr{}
 		}
-		release, err := c.srv.gate.Admit(&c.life, addr)
+		release, err := c.srv.gate.Admit(c.lives(), addr)
 		if err != nil {
 			return err
 		}
-		c.release, c.admitted = release, addr
+		b.release, b.admitted = release, addr
 		return nil
 	}
 	if !c.served && !c.proxied {
 		return nil // the gate has counted the connection
 	}
-	return c.srv.gate.Take(&c.life, addr)
+	return c.srv.gate.Take(c.lives(), addr)
 }
 
 // prove finds the login of a request's credentials.
@@ -124,7 +135,7 @@ func (c *conn) prove(r *request, raw string) (*session.Login, error) {
 	}
 	key := c.srv.logged.key(r.remote.Addr(), user, password, cert)
 	if l := c.srv.logged.find(key, c.srv.now()); l != nil {
-		if c.srv.sessions.Stands(&c.life, l) == nil {
+		if c.srv.sessions.Stands(c.lives(), l) == nil {
 			return l, nil
 		}
 		c.srv.logged.drop(key)
@@ -133,7 +144,7 @@ func (c *conn) prove(r *request, raw string) (*session.Login, error) {
 }
 
 func (c *conn) authenticate(r *request, a *session.Attempt, key *loginKey) (*session.Login, error) {
-	l, err := c.srv.sessions.Authenticate(&c.life, a)
+	l, err := c.srv.sessions.Authenticate(c.lives(), a)
 	if err == nil && l == nil {
 		err = errors.New("dav: no answer") // AUTH-5
 	}

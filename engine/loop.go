@@ -200,7 +200,7 @@ func (l *loops) OnClose(g gnet.Conn, err error) gnet.Action {
 func (s *loopSeat) write(p []byte) (int, error) {
 	n := 0
 	for n < len(p) {
-		m, err := unix.Write(s.g.Fd(), p[n:])
+		m, err := writeNow(s.g.Fd(), p[n:])
 		switch err {
 		case nil:
 			n += m

@@ -184,7 +184,7 @@ func (o osLogin) Authenticate(ctx context.Context, t *auth.Attempt) (*auth.Ident
 }
 
 // Current is who logged in.
-func (o osLogin) Current(ctx context.Context, id *auth.Identity, t *auth.Attempt) (*auth.Identity, error) {
+func (o osLogin) Current(ctx context.Context, id *auth.Identity, _ auth.Way) (*auth.Identity, error) {
 	return o.Authenticate(ctx, &auth.Attempt{Username: id.User.Username, Method: id.Method})
 }
 

@@ -189,7 +189,7 @@ func (a *Authenticator) Vouch(ctx context.Context, v Vouched, t *Attempt) (*Iden
 	if err := c.admit(&at, a.now(), a.loc); err != nil {
 		return nil, err
 	}
-	return &Identity{User: c.user, Method: v.Method, factor: v.Factor}, nil
+	return &Identity{User: c.user, Method: v.Method, factor: v.Factor, of: c}, nil
 }
 
 // CodeIn reports whether a code is one of secretText around now; for enrolment (the codes of accounts are checked by

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gantryhq/gantry/cache"
 	"github.com/gantryhq/gantry/internal/account"
 )
 
@@ -25,6 +26,11 @@ type compiled struct {
 	problems        []error // for the log, once
 
 	byPassword atomic.Pointer[Identity] // of logins by a password alone, which are all the same
+
+	// What is remembered holds at an epoch of its tag and up to a time; until is 0 of what is not. Set before c is shared.
+	tag   string
+	at    cache.Epoch
+	until int64 // UnixNano
 }
 
 // window is one access_time in minutes of its day, both inclusive.

@@ -35,6 +35,16 @@ type Attempt struct {
 	factor bool // the second factor was proven
 }
 
+// Way is how a login came in, as far as Admit asks.
+type Way struct {
+	Protocol string // account.ProtocolSSH, …
+	Remote   netip.Addr
+	Secure   bool // see Attempt
+}
+
+// Way is that of the attempt.
+func (t *Attempt) Way() Way { return Way{Protocol: t.Protocol, Remote: t.Remote, Secure: t.Secure} }
+
 // Identity is a proven credential: whom it stands for and how it was proven. Immutable, shared by the
 // cache; do not change what it points to.
 type Identity struct {
@@ -47,6 +57,7 @@ type Identity struct {
 
 	key    string // wire form of the key that was proven
 	factor bool   // a second factor was proven
+	of     *compiled
 }
 
 // Denied says why a login was refused. Its text is for the log; peers hear one sentence for all.

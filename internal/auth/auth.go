@@ -160,7 +160,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, t *Attempt) (*Identity
 		}
 		return nil, err
 	}
-	id := &Identity{User: f.User, Method: t.LoginMethod()}
+	id := &Identity{User: f.User, Method: t.LoginMethod(), of: f.compiled}
 	if t.Prior != nil {
 		if err := a.carry(f.compiled, t, id); err != nil {
 			if t.Method == account.MethodPassword {
@@ -215,54 +215,55 @@ func (c *compiled) shared(id *Identity) *Identity {
 // session that opens later than its login, and for the periodic check of live sessions. A key that the
 // account does not list any more, or another account of the same name, is a denial. The error is a *Denied;
 // with ReasonStore nothing is known.
-func (a *Authenticator) Current(ctx context.Context, id *Identity, t *Attempt) (*Identity, error) {
-	if id == nil || id.User == nil || id.User.Username == "" || t == nil {
+func (a *Authenticator) Current(ctx context.Context, id *Identity, w Way) (*Identity, error) {
+	if id == nil || id.User == nil || id.User.Username == "" {
 		return nil, deny(ReasonMalformed, nil)
 	}
 	c, err := a.accounts.lookup(ctx, id.User.Username)
 	if err != nil {
 		return nil, denied(err)
 	}
-	return a.current(c, id, t)
+	return a.current(c, id, w)
 }
 
 // Remembered is Current where the account is in the cache: nothing is waited for. ok is false where it is not.
-func (a *Authenticator) Remembered(id *Identity, t *Attempt) (now *Identity, ok bool, err error) {
-	if id == nil || id.User == nil || id.User.Username == "" || t == nil {
+func (a *Authenticator) Remembered(id *Identity, w Way) (now *Identity, ok bool, err error) {
+	if id == nil || id.User == nil || id.User.Username == "" {
 		return nil, true, deny(ReasonMalformed, nil)
 	}
-	name := id.User.Username
 	if !a.accounts.heard.Load() {
 		return nil, false, nil
 	}
-	c, ok := a.accounts.known.Get(name, a.accounts.epochs.At(fold(name)))
-	if !ok {
-		return nil, false, nil
+	c := id.of
+	if !a.accounts.holds(c) {
+		name := id.User.Username
+		if c, ok = a.accounts.known.Get(name, a.accounts.epochs.At(fold(name))); !ok {
+			return nil, false, nil
+		}
 	}
-	now, err = a.current(c, id, t)
+	now, err = a.current(c, id, w)
 	return now, true, err
 }
 
 // current passes id through Admit by what its account is now.
-func (a *Authenticator) current(c *compiled, id *Identity, t *Attempt) (*Identity, error) {
+func (a *Authenticator) current(c *compiled, id *Identity, w Way) (*Identity, error) {
 	if c.user.Username != id.User.Username || c.user.ID != id.User.ID {
 		return nil, &Denied{Reason: ReasonUnknownUser, Unknown: true, Err: errors.New("the name stands for another account now")}
 	}
+	at := Attempt{Protocol: w.Protocol, Method: id.Method, Username: id.User.Username, Remote: w.Remote, Secure: w.Secure, factor: id.factor}
 	if id.key != "" {
-		if _, err := a.proveKey(c, []byte(id.key), t); err != nil {
+		if _, err := a.proveKey(c, []byte(id.key), &at); err != nil {
 			return nil, deny(ReasonKey, err)
 		}
 	}
-	at := *t
-	at.Method, at.factor = id.Method, id.factor
 	if err := c.admit(&at, a.now(), a.loc); err != nil {
 		return nil, err
 	}
-	if c.user == id.User {
+	if c == id.of {
 		return id, nil
 	}
 	now := *id
-	now.User = c.user
+	now.User, now.of = c.user, c
 	return &now, nil
 }
 

@@ -408,7 +408,7 @@ func TestAdmit(t *testing.T) {
 				}
 				wantReason(t, id, err, want)
 				if before != nil && want != ReasonNoPassword {
-					id, err = w.Current(t.Context(), before, &at)
+					id, err = w.Current(t.Context(), before, at.Way())
 					wantReason(t, id, err, want)
 				}
 				w.store.set(func() { w.store.users["ann"] = u })
@@ -564,7 +564,7 @@ func TestFaultsDeny(t *testing.T) {
 				got, err := w.Authenticate(ctx, &at)
 				wantReason(t, got, err, c.reason)
 				if c.break_ != nil {
-					got, err = w.Current(ctx, id, &at)
+					got, err = w.Current(ctx, id, at.Way())
 					wantReason(t, got, err, c.reason)
 				}
 			})
@@ -587,7 +587,7 @@ func TestFaultsDeny(t *testing.T) {
 		}
 	}
 	for _, id := range []*Identity{nil, {}, {User: &account.User{}}} {
-		if got, err := w.Current(t.Context(), id, password("ann", "secret")); got != nil || err == nil {
+		if got, err := w.Current(t.Context(), id, password("ann", "secret").Way()); got != nil || err == nil {
 			t.Errorf("Current of %+v: got in", id)
 		}
 	}
@@ -682,23 +682,23 @@ func TestCurrentFollowsTheAccount(t *testing.T) {
 
 	save := maps.Clone(w.store.users)
 	w.store.users["ann"] = user("ann")
-	got, err := w.Current(t.Context(), id, at)
+	got, err := w.Current(t.Context(), id, at.Way())
 	wantReason(t, got, err, ReasonKey)
 
 	delete(w.store.users, "ann")
-	got, err = w.Current(t.Context(), id, at)
+	got, err = w.Current(t.Context(), id, at.Way())
 	wantReason(t, got, err, ReasonUnknownUser)
 
 	u := save["ann"]
 	u.ID = 9
 	w.store.users["ann"] = u
-	got, err = w.Current(t.Context(), id, at)
+	got, err = w.Current(t.Context(), id, at.Way())
 	wantReason(t, got, err, ReasonUnknownUser)
 
 	u = save["ann"]
 	u.MaxSessions, u.Version = 3, 2
 	w.store.users["ann"] = u
-	got, err = w.Current(t.Context(), id, at)
+	got, err = w.Current(t.Context(), id, at.Way())
 	wantReason(t, got, err, "")
 	if got.User.MaxSessions != 3 || id.User.MaxSessions != 0 || got.KeyFingerprint != id.KeyFingerprint {
 		t.Errorf("got %+v, the old identity is %+v", got, id)

@@ -43,7 +43,7 @@ func TestWarmLoginReadsAndHashesNothing(t *testing.T) {
 		if id.User != cold.User {
 			t.Error("a warm login gave another copy of the account: policies would be compiled anew")
 		}
-		if _, err := w.Current(t.Context(), id, a); err != nil {
+		if _, err := w.Current(t.Context(), id, a.Way()); err != nil {
 			t.Error(err)
 		}
 	}
@@ -257,7 +257,7 @@ func TestLostChangesRememberNothing(t *testing.T) {
 	w.poll()
 	got, err := w.Authenticate(t.Context(), at)
 	wantReason(t, got, err, ReasonStore)
-	got, err = w.Current(t.Context(), id, at)
+	got, err = w.Current(t.Context(), id, at.Way())
 	wantReason(t, got, err, ReasonStore)
 	w.store.set(func() { w.store.err = nil })
 	for range 2 {
@@ -397,7 +397,7 @@ func BenchmarkCurrent(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		if _, err := w.Current(b.Context(), id, at); err != nil {
+		if _, err := w.Current(b.Context(), id, at.Way()); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -46,6 +46,7 @@ const (
 type accounts struct {
 	store  Store
 	log    *slog.Logger
+	now    func() time.Time
 	epochs *cache.Epochs
 	known  *cache.Memo[string, *compiled] // by the name as typed
 	absent *cache.Memo[string, struct{}]  // apart, so that guessed names push no account out
@@ -56,7 +57,7 @@ type accounts struct {
 var _ Source = (*accounts)(nil)
 
 func newAccounts(store Store, log *slog.Logger, now func() time.Time) (*accounts, error) {
-	s := &accounts{store: store, log: log, epochs: cache.NewEpochs()}
+	s := &accounts{store: store, log: log, now: now, epochs: cache.NewEpochs()}
 	var err error
 	if s.known, err = cache.New[string, *compiled](cache.Config{MaxCost: accountsMax, Entries: accountsMax >> 12, TTL: accountTTL, Now: now}); err != nil {
 		return nil, err
@@ -79,6 +80,11 @@ func (s *accounts) Find(ctx context.Context, t *Attempt) (Found, error) {
 		return Found{}, err
 	}
 	return Found{User: c.user, compiled: c}, nil
+}
+
+// holds reports whether c is what the cache would give of its account now.
+func (s *accounts) holds(c *compiled) bool {
+	return c != nil && c.until > s.now().UnixNano() && s.epochs.At(c.tag) == c.at
 }
 
 // lookup gives the account of a name, ErrPass if there is none, else a *Denied.
@@ -111,6 +117,7 @@ func (s *accounts) lookup(ctx context.Context, name string) (*compiled, error) {
 		s.log.Warn("account record has an unusable entry", "user", u.Username, "error", p)
 	}
 	if heard {
+		c.tag, c.at, c.until = fold(name), at, s.now().Add(accountTTL).UnixNano()
 		s.known.Put(name, c, at, c.size())
 	}
 	return c, nil

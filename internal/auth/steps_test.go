@@ -102,7 +102,7 @@ func TestSecondFactorInteractive(t *testing.T) {
 	wantReason(t, id, err, ReasonCanceled)
 	id, err = w.Authenticate(t.Context(), interactive("ann", nil, "secret", code))
 	wantReason(t, id, err, "")
-	if _, err := w.Current(t.Context(), id, interactive("ann", nil)); err != nil {
+	if _, err := w.Current(t.Context(), id, interactive("ann", nil).Way()); err != nil {
 		t.Errorf("the login that gave its code is refused later: %v", err)
 	}
 	// AUTH-7: a code serves once, and so does the one before it.
@@ -371,7 +371,7 @@ func TestCertificates(t *testing.T) {
 	if err := w.SetTrust(trust); err != nil {
 		t.Fatal(err)
 	}
-	id, err = w.Current(t.Context(), id, key("ann", good))
+	id, err = w.Current(t.Context(), id, key("ann", good).Way())
 	wantReason(t, id, err, ReasonKey)
 	// AUTH-5: a missing authority or list is an error, and what was read before stays.
 	for _, bad := range []Trust{{CAKeys: []string{filepath.Join(dir, "none")}}, {Revoked: filepath.Join(dir, "none")}, {CAKeys: []string{trust.Revoked}}, {Revoked: trust.CAKeys[0]}} {

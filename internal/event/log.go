@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 )
@@ -49,9 +50,9 @@ func (l *logSink) After(ctx context.Context, e *Event) {
 	if !ok || !l.log.Enabled(ctx, slog.LevelInfo) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 20)
-	attrs = append(attrs,
-		slog.String("sender", sender),
+	room := attrRooms.Get().(*[20]slog.Attr)
+	defer attrRooms.Put(room)
+	attrs := append(room[:0],
 		slog.String("local_addr", e.LocalAddr),
 		slog.String("remote_addr", e.RemoteAddr),
 	)
@@ -75,10 +76,25 @@ func (l *logSink) After(ctx context.Context, e *Event) {
 		attrs = append(attrs, slog.String("error", Text(e.Err.Error())))
 	}
 	// Past the logger, which would look for our caller's line: no record has it, and every transfer would pay for it.
-	r := slog.NewRecord(time.Now(), slog.LevelInfo, "", 0)
-	r.AddAttrs(attrs...)
-	l.log.Handler().Handle(ctx, r)
+	now := time.Now()
+	if h, ok := l.log.Handler().(liner); ok {
+		h.Line(slog.LevelInfo, now, sender, attrs)
+	} else {
+		r := slog.NewRecord(now, slog.LevelInfo, "", 0)
+		r.AddAttrs(slog.String("sender", sender))
+		r.AddAttrs(attrs...)
+		l.log.Handler().Handle(ctx, r)
+	}
+	clear(room[:len(attrs)])
 }
+
+// liner is a handler that writes a record without having it made.
+type liner interface {
+	Line(level slog.Level, now time.Time, sender string, attrs []slog.Attr) error
+}
+
+// attrRooms keeps room for the attributes of a record.
+var attrRooms = sync.Pool{New: func() any { return new([20]slog.Attr) }}
 
 func commandAttrs(e *Event) []slog.Attr {
 	uid, gid, size := -1, -1, int64(-1)

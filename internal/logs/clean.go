@@ -51,11 +51,16 @@ func isHarmful(r rune) bool {
 // secretWords are the parts of attribute names whose values never reach a log.
 var secretWords = []string{"password", "passphrase", "secret", "token", "private_key", "authorization", "api_key", "cookie"}
 
-func isSecret(key string) bool {
-	switch key { // what every transfer's record has
+// ofTransfers reports whether a key is one of those that every transfer's record has: neither secret nor to be escaped.
+func ofTransfers(key string) bool {
+	switch key {
 	case "local_addr", "remote_addr", "elapsed_ms", "size_bytes", "username", "file_path", "virtual_path", "connection_id", "protocol":
-		return false
+		return true
 	}
+	return false
+}
+
+func isSecret(key string) bool {
 	for _, w := range secretWords {
 		if strings.Contains(key, w) {
 			return true

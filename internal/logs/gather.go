@@ -10,6 +10,7 @@ import (
 const (
 	gatherWait = 100 * time.Millisecond // after the first line
 	gatherFull = 32 << 10               // bytes that are written without waiting longer
+	gatherBusy = 48 << 10               // bytes past which who must not wait writes nothing
 	gatherMost = 64 << 10               // bytes; past them whoever logs waits for the write
 )
 
@@ -64,7 +65,7 @@ func (g *gather) Write(p []byte) (int, error) {
 func (g *gather) busy() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.closed || len(g.lines) >= gatherFull
+	return g.closed || len(g.lines) >= gatherBusy
 }
 
 // Flush writes what has been gathered. Every line that was there before the call is written after it.

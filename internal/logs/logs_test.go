@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -365,5 +366,43 @@ func TestLinesGoToStandardErrorWhileTheFileFails(t *testing.T) {
 	f.Write([]byte("three\n"))
 	if got := other.String(); !strings.HasSuffix(got, "go here\none\ntwo\n") || strings.Count(got, "disk full") != 1 {
 		t.Errorf("got %q", got)
+	}
+}
+
+func TestLineIsWhatHandleWrites(t *testing.T) { // LOG-1
+	attrs := []slog.Attr{
+		slog.String("local_addr", "127.0.0.1:80"), slog.Int64("size_bytes", 7), slog.String("username", "eve\n\u202e"+strings.Repeat("x", 400)),
+		slog.String("file_path", `/a"b\c/ftp://u:canary@h/?sig=canary`), slog.String("password", "canary"), slog.Any("error", errors.New("no\x1b[2J")),
+	}
+	for _, with := range [][]slog.Attr{nil, {slog.String("conn", "7")}, {slog.String("sender", "other")}} {
+		var a, b bytes.Buffer
+		left, right := NewJSON(&a, slog.LevelDebug, true).WithAttrs(with), NewJSON(&b, slog.LevelDebug, true).WithAttrs(with)
+		for _, now := range []time.Time{at, at.Add(3 * time.Millisecond), at.Add(time.Hour), at} {
+			r := slog.NewRecord(now, slog.LevelInfo, "", 0)
+			r.AddAttrs(slog.String("sender", "Download"))
+			r.AddAttrs(attrs...)
+			if err := errors.Join(left.Handle(t.Context(), r), right.(*JSON).Line(slog.LevelInfo, now, "Download", attrs)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if a.String() != b.String() {
+			t.Errorf("Line wrote\n%s\nHandle\n%s", b.String(), a.String())
+		}
+		if strings.Contains(b.String(), "canary") || strings.Count(b.String(), "\n") != 4 || !strings.Contains(b.String(), `"2026-03-04T06:06:07.089"`) {
+			t.Errorf("lines: %s", b.String())
+		}
+	}
+}
+
+func BenchmarkTransferLine(b *testing.B) {
+	h := NewJSON(newGather(io.Discard), slog.LevelInfo, true)
+	attrs := []slog.Attr{
+		slog.String("local_addr", "127.0.0.1:8080"), slog.String("remote_addr", "127.0.0.1:54321"), slog.Int64("elapsed_ms", 0), slog.Int64("size_bytes", 4096),
+		slog.String("username", "ann"), slog.String("file_path", "/srv/data/ann/docs/file-0001.bin"), slog.String("virtual_path", "/docs/file-0001.bin"),
+		slog.String("connection_id", "DAV_0_17"), slog.String("protocol", "DAV"),
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		h.Line(slog.LevelInfo, time.Now(), "Download", attrs)
 	}
 }

@@ -85,7 +85,7 @@ func (c Config) Validate() error {
 // Authenticator is what the server needs of *auth.Authenticator.
 type Authenticator interface {
 	Authenticate(ctx context.Context, t *auth.Attempt) (*auth.Identity, error)
-	Current(ctx context.Context, id *auth.Identity, t *auth.Attempt) (*auth.Identity, error)
+	Current(ctx context.Context, id *auth.Identity, w auth.Way) (*auth.Identity, error)
 }
 
 // Voucher is an Authenticator that takes accounts whose credential was proven before, for Server.Vouch.
@@ -95,7 +95,7 @@ type Voucher interface {
 
 // Rememberer is an Authenticator that knows what it has in memory, for Server.StandsNow.
 type Rememberer interface {
-	Remembered(id *auth.Identity, t *auth.Attempt) (now *auth.Identity, ok bool, err error)
+	Remembered(id *auth.Identity, w auth.Way) (now *auth.Identity, ok bool, err error)
 }
 
 // Accounts finds the records of accounts to be scanned: users merged with their groups.

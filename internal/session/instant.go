@@ -19,14 +19,17 @@ func (x *Session) ReadInstant(ctx context.Context, p vfs.Path, b []byte, most in
 	if v.patterns.judge(p) != allowed || !v.perms.at(p.Dir()).has(mayDownload) || !x.unmetered(v) {
 		return b, i, false
 	}
-	begun := x.srv.deps.Now()
+	e := events.Get().(*event.Event)
+	x.fill(e, event.Download, &pl, pl.describe())
+	defer func() {
+		*e = event.Event{} // whom it was told has not kept it
+		events.Put(e)
+	}()
 	if out, i, ok = f.ReadInstant(pl.Path, b, most); !ok {
 		return b, i, false
 	}
 	i.Name = p.Base()
-	e := x.event(event.Download, &pl)
-	e.Time, e.Bytes, e.Complete = begun, i.Size, true
-	e.FileSize = e.Bytes
+	e.Bytes, e.FileSize, e.Complete = i.Size, i.Size, true
 	x.report(ctx, e)
 	return out, i, true
 }

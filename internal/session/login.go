@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -54,13 +53,12 @@ type Question = auth.Question
 
 // Login is a proven credential. Safe for concurrent use.
 type Login struct {
-	id      *auth.Identity
-	attempt auth.Attempt // without the secret
-	at      time.Time
-	told    *sync.Once // of the first session that it opened
-	quiet   bool       // its sessions are parts of a login that was recorded before
+	id    *auth.Identity
+	way   auth.Way
+	quiet bool        // its sessions are parts of a login that was recorded before
+	told  atomic.Bool // of the first session that it opened
 
-	same atomic.Pointer[account.User] // a later reading of the account that said the same
+	same atomic.Pointer[auth.Identity] // a later reading of the account that said the same; nil without
 }
 
 // Username is the account that logged in, which a source may have changed from what the peer typed.
@@ -91,9 +89,7 @@ func (s *Server) Authenticate(ctx context.Context, a *auth.Attempt) (*Login, err
 	if a.Method == account.MethodPassword || a.Method == account.MethodKeyboardInteractive {
 		s.hold(ctx, true)
 	}
-	l := &Login{id: id, attempt: *a, at: s.deps.Now(), told: new(sync.Once)}
-	l.attempt.Password, l.attempt.PublicKey, l.attempt.Code, l.attempt.Ask, l.attempt.Prior, l.attempt.Certificate = "", nil, "", nil, nil, nil
-	return l, nil
+	return &Login{id: id, way: a.Way()}, nil
 }
 
 // Vouched is an account whose credential was proven before, or by other means.
@@ -114,9 +110,7 @@ func (s *Server) Vouch(ctx context.Context, v Vouched, a *auth.Attempt) (*Login,
 	if err != nil {
 		return nil, err
 	}
-	l := &Login{id: id, attempt: *a, at: s.deps.Now(), told: new(sync.Once), quiet: true}
-	l.attempt.Password, l.attempt.Code = "", ""
-	return l, nil
+	return &Login{id: id, way: a.Way(), quiet: true}, nil
 }
 
 // User is the account, merged with its groups. It is shared and must not be changed.
@@ -169,7 +163,7 @@ var ErrChanged = errors.New("the account has changed since the login")
 // an error they must be proven anew: the account may not be in now, or it has changed, and its password with it (AUTH-8).
 // Where the account is cached nothing but memory is asked.
 func (s *Server) Stands(ctx context.Context, l *Login) error {
-	id, err := s.deps.Auth.Current(ctx, l.id, &l.attempt)
+	id, err := s.deps.Auth.Current(ctx, l.latest(), l.way)
 	if err != nil {
 		return err
 	}
@@ -182,7 +176,7 @@ func (s *Server) StandsNow(l *Login) bool {
 	if !ok {
 		return false
 	}
-	id, ok, err := r.Remembered(l.id, &l.attempt)
+	id, ok, err := r.Remembered(l.latest(), l.way)
 	return ok && err == nil && l.stands(id) == nil
 }
 
@@ -191,14 +185,22 @@ func (l *Login) stands(id *auth.Identity) error {
 	if id == nil || id.User == nil { // AUTH-5
 		return ErrChanged
 	}
-	if id.User == l.id.User || id.User == l.same.Load() {
+	if latest := l.latest(); id == latest || id.User == latest.User && id.Method == latest.Method {
 		return nil
 	}
 	if !sameAccount(id.User, l.id.User) {
 		return ErrChanged
 	}
-	l.same.Store(id.User)
+	l.same.Store(id)
 	return nil
+}
+
+// latest is the identity as it was read last.
+func (l *Login) latest() *auth.Identity {
+	if id := l.same.Load(); id != nil {
+		return id
+	}
+	return l.id
 }
 
 // NeedsPassword reports whether a login by a certificate alone, refused with err, may go on with a password. It counts as
@@ -307,20 +309,16 @@ func (s *Server) Open(ctx context.Context, l *Login, c Conn) (*Session, error) {
 		slog.String("client", event.Text(c.Client)),
 		slog.Bool("encrypted", loginProtocol(c.Protocol) == account.ProtocolSSH),
 		slog.String("info", l.id.KeyFingerprint))
-	if s.deps.LoggedIn != nil {
-		l.told.Do(func() {
-			s.deps.LoggedIn(Outcome{Username: x.name, Remote: c.Remote.Addr().Unmap(), Method: l.id.Method, Protocol: loginProtocol(c.Protocol), OK: true})
-		})
+	if s.deps.LoggedIn != nil && l.told.CompareAndSwap(false, true) {
+		s.deps.LoggedIn(Outcome{Username: x.name, Remote: c.Remote.Addr().Unmap(), Method: l.id.Method, Protocol: loginProtocol(c.Protocol), OK: true})
 	}
 	return x, nil
 }
 
 func (s *Server) open(ctx context.Context, l *Login, c Conn, sh *Share) (*Session, error) {
-	attempt := l.attempt
-	attempt.ConnID, attempt.Client = c.ID, c.Client
 	cctx, cancel := context.WithTimeout(ctx, storageWait)
 	defer cancel()
-	id, err := s.deps.Auth.Current(cctx, l.id, &attempt)
+	id, err := s.deps.Auth.Current(cctx, l.id, l.way)
 	if err != nil {
 		return nil, err
 	}
@@ -329,7 +327,7 @@ func (s *Server) open(ctx context.Context, l *Login, c Conn, sh *Share) (*Sessio
 	}
 	x := &Session{
 		srv: s, conn: c, name: id.User.Username, started: s.deps.Now().UnixNano(), id: id,
-		secure: attempt.Secure, share: sh,
+		secure: l.way.Secure, share: sh,
 	}
 	x.last.Store(x.started)
 	if err := s.register(x, id.User.MaxSessions); err != nil {

@@ -278,11 +278,7 @@ func (x *Session) recheck(ctx context.Context) error {
 	if x.share != nil {
 		protocol = account.ProtocolHTTP
 	}
-	attempt := auth.Attempt{
-		Protocol: protocol, Method: x.id.Method, Username: x.name, Remote: x.conn.Remote.Addr(), Local: x.conn.Local,
-		ConnID: x.conn.ID, Client: x.conn.Client, Secure: x.secure,
-	}
-	id, err := x.srv.deps.Auth.Current(ctx, x.id, &attempt)
+	id, err := x.srv.deps.Auth.Current(ctx, x.id, auth.Way{Protocol: protocol, Remote: x.conn.Remote.Addr(), Secure: x.secure})
 	if err != nil {
 		if d, ok := errors.AsType[*auth.Denied](err); ok && !storeFailed(d) {
 			return err

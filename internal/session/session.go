@@ -46,14 +46,15 @@ type Session struct {
 	id    *auth.Identity // the login's; immutable
 	share *Share         // immutable; nil for the account itself
 
-	cur     atomic.Pointer[view] // nil while the login opens the account's storages
-	changed atomic.Bool          // the account did meanwhile
-	last    atomic.Int64         // ns, the last sign of life
-	busy    atomic.Int32         // operations under way
-	counted atomic.Bool          // among the sessions of all nodes
-	over    atomic.Bool          // the session has ended; set under mu
-	once    sync.Once            // the kill
-	fin     sync.Once            // the end
+	cur     atomic.Pointer[view]  // nil while the login opens the account's storages
+	changed atomic.Bool           // the account did meanwhile
+	texts   atomic.Pointer[texts] // nil before the first event
+	last    atomic.Int64          // ns, the last sign of life
+	busy    atomic.Int32          // operations under way
+	counted atomic.Bool           // among the sessions of all nodes
+	over    atomic.Bool           // the session has ended; set under mu
+	once    sync.Once             // the kill
+	fin     sync.Once             // the end
 
 	views []*view // guarded by Server.mu; each holds one reference
 
@@ -299,19 +300,34 @@ func (x *Session) event(action string, pl *place) *event.Event {
 
 // eventOf is event where the storage has been asked what it is.
 func (x *Session) eventOf(action string, pl *place, d vfs.Description) *event.Event {
-	var ip, remote, local string
-	if !x.system {
-		ip, remote, local = x.conn.Remote.Addr().Unmap().String(), x.conn.Remote.String(), x.conn.Local.String()
-	}
-	return &event.Event{
-		Action: action, Username: x.name, Role: x.v().user.Role,
-		Path: d.StoragePath, VirtualPath: pl.p.String(),
-		Provider: d.Provider, Bucket: d.Bucket, Endpoint: d.Endpoint,
-		Status: event.OK, Protocol: x.conn.Protocol, IP: ip,
-		LocalAddr: local, RemoteAddr: remote, SessionID: x.conn.ID,
-		Time: x.srv.deps.Now(),
-	}
+	e := new(event.Event)
+	x.fill(e, action, pl, d)
+	return e
 }
+
+// fill makes e, which is empty, that event.
+func (x *Session) fill(e *event.Event, action string, pl *place, d vfs.Description) {
+	t := x.texts.Load()
+	if t == nil {
+		t = new(texts)
+		if !x.system {
+			t.ip, t.remote, t.local = x.conn.Remote.Addr().Unmap().String(), x.conn.Remote.String(), x.conn.Local.String()
+		}
+		x.texts.Store(t)
+	}
+	e.Action, e.Username, e.Role = action, x.name, x.v().user.Role
+	e.Path, e.VirtualPath = d.StoragePath, pl.p.String()
+	e.Provider, e.Bucket, e.Endpoint = d.Provider, d.Bucket, d.Endpoint
+	e.Status, e.Protocol, e.IP = event.OK, x.conn.Protocol, t.ip
+	e.LocalAddr, e.RemoteAddr, e.SessionID = t.local, t.remote, x.conn.ID
+	e.Time = x.srv.deps.Now()
+}
+
+// texts are the addresses of a session as its events have them.
+type texts struct{ ip, remote, local string }
+
+// events keeps those of what happens often.
+var events = sync.Pool{New: func() any { return new(event.Event) }}
 
 // report gives the sinks the record of what was done.
 func (x *Session) report(ctx context.Context, e *event.Event) {

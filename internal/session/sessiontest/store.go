@@ -87,12 +87,12 @@ func (s *Store) Authenticate(ctx context.Context, t *auth.Attempt) (*auth.Identi
 }
 
 // Current finds the user again.
-func (s *Store) Current(ctx context.Context, id *auth.Identity, t *auth.Attempt) (*auth.Identity, error) {
+func (s *Store) Current(ctx context.Context, id *auth.Identity, w auth.Way) (*auth.Identity, error) {
 	return s.identity(id.User.Username, id.Method)
 }
 
 // Remembered is Current: everything is in memory.
-func (s *Store) Remembered(id *auth.Identity, t *auth.Attempt) (now *auth.Identity, ok bool, err error) {
+func (s *Store) Remembered(id *auth.Identity, w auth.Way) (now *auth.Identity, ok bool, err error) {
 	now, err = s.identity(id.User.Username, id.Method)
 	return now, true, err
 }
