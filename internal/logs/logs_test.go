@@ -203,9 +203,14 @@ type sink struct {
 	mu     sync.Mutex // guards what follows
 	writes []string
 	wrote  chan struct{} // one for each write; nil
+	came   chan struct{} // a write has begun; nil
 }
 
 func (s *sink) Write(p []byte) (int, error) {
+	select {
+	case s.came <- struct{}{}:
+	default:
+	}
 	s.hold.Lock()
 	defer s.hold.Unlock()
 	s.mu.Lock()
@@ -268,12 +273,15 @@ func TestManyLinesAreFewWritesInOrder(t *testing.T) {
 }
 
 func TestWhoeverLogsWaitsForASlowDisk(t *testing.T) { // RES: what is gathered is bounded
-	s := &sink{}
+	s := &sink{came: make(chan struct{}, 1)}
 	g := newGather(s)
 	s.hold.Lock()
 	line := []byte(strings.Repeat("x", 999) + "\n")
+	g.Write(line)
 	var all sync.WaitGroup
-	for range 2 { // one waits for the sink, the other for the one
+	all.Go(func() { g.Flush() })
+	<-s.came // from now on whoever flushes waits for that
+	for range 2 {
 		all.Go(func() {
 			for range 500 {
 				g.Write(line)
@@ -295,8 +303,8 @@ func TestWhoeverLogsWaitsForASlowDisk(t *testing.T) { // RES: what is gathered i
 	s.hold.Unlock()
 	<-done
 	g.Close()
-	if got := len(s.all()); got != 1000*len(line) {
-		t.Errorf("%d bytes of %d", got, 1000*len(line))
+	if got := len(s.all()); got != 1001*len(line) {
+		t.Errorf("%d bytes of %d", got, 1001*len(line))
 	}
 }
 
