@@ -43,12 +43,15 @@ test: deps lint cross
 	cd vfs/objecttest && go vet -mod=mod ./... && go test -mod=mod -timeout 20m ./...
 	$(MAKE) bench-smoke
 
-# The object stores that the tests start where they are: real files behind S3, and Microsoft's emulator, which wants npm.
-# They are kept in the user's cache; without them their tests are skipped, but for test-long.
+# The object stores that the tests start where they are: real files behind S3, MinIO for roles and customer keys (it takes
+# minutes to build), and Microsoft's emulator, which wants npm. They are kept in the user's cache; without them their tests are skipped, but for test-long.
 EMULATORS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/gantry-emulators
+MINIO := v0.0.0-20260212201848-7aac2a2c5b7c
 export GANTRY_TEST_EMULATORS = $(EMULATORS)
 emulators:
 	@test -x $(EMULATORS)/bin/versitygw || GOBIN=$(EMULATORS)/bin go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
+	@test -x $(EMULATORS)/bin/minio || { dir=$$(go mod download -json github.com/minio/minio@$(MINIO) | sed -n 's/.*"Dir": "\(.*\)",/\1/p'); \
+	test -n "$$dir" && go build -C "$$dir" -trimpath -o $(EMULATORS)/bin/minio .; }
 	@test -x $(EMULATORS)/node_modules/.bin/azurite-blob || { command -v npm >/dev/null || { echo "emulators: Azurite needs npm; install the Debian package npm" >&2; exit 1; }; \
 	npm install --silent --no-audit --no-fund --prefix $(EMULATORS) azurite@3.35.0; }
 

@@ -103,6 +103,9 @@ func (c *checker) s3(r Rules, field string, s *S3Config) {
 	nonNegative(c, field+".upload_part_max_time", s.UploadPartMaxTime)
 	nonNegative(c, field+".download_part_max_time", s.DownloadPartMaxTime)
 	c.strong(r, field+".sse_customer_key", s.SSECustomerKey)
+	if !s.SSECustomerKey.IsEmpty() && strings.HasPrefix(strings.ToLower(s.Endpoint), "http://") {
+		c.bad(field+".sse_customer_key", "tls", "is sent with each request, and the endpoint is one without TLS; set an https endpoint")
+	}
 }
 
 func (c *checker) gcs(field string, g *GCSConfig) {

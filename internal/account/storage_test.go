@@ -101,7 +101,10 @@ func TestStorageSettings(t *testing.T) {
 		"s3, part":        {in: s3(func(s *S3Config) { s.UploadPartSize = 4 }), field: "s3config.upload_part_size"},
 		"s3, concurrency": {in: s3(func(s *S3Config) { s.DownloadConcurrency = 65 }), field: "s3config.download_concurrency"},
 		"s3, class":       {in: s3(func(s *S3Config) { s.StorageClass = " COLD " }), check: func(f FilesystemConfig) bool { return f.S3Config.StorageClass == "COLD" }},
-		"s3, weak key":    {in: s3(func(s *S3Config) { s.SSECustomerKey = secret.New("abc") }), field: "s3config.sse_customer_key"},
+		"s3, plain key": {in: s3(func(s *S3Config) {
+			s.SSECustomerKey, s.Endpoint = secret.New("a passphrase that nobody guesses 4711"), "http://h"
+		}), field: "s3config.sse_customer_key"},
+		"s3, weak key": {in: s3(func(s *S3Config) { s.SSECustomerKey = secret.New("abc") }), field: "s3config.sse_customer_key"},
 
 		"gcs":               {in: gcs(func(g *GCSConfig) { g.Credentials = secret.New("{}") }), check: func(f FilesystemConfig) bool { return f.GCSConfig.Credentials.IsEmpty() }},
 		"gcs, bucket":       {in: gcs(func(g *GCSConfig) { g.Bucket = "" }), field: "gcsconfig.bucket"},

@@ -110,6 +110,9 @@ func newBucket(ctx context.Context, c Config) (*bucket, error) {
 	}
 	b.checksums.Store(true)
 	if k := c.SSECustomerKey; k != "" {
+		if strings.HasPrefix(strings.ToLower(endpoint), "http://") {
+			return nil, errors.New("s3: sse_customer_key is sent with each request, and the endpoint is one without TLS; set an https endpoint")
+		}
 		key := []byte(k)
 		if len(key) != 32 {
 			sum := sha256.Sum256(key)
@@ -145,17 +148,21 @@ func newBucket(ctx context.Context, c Config) (*bucket, error) {
 	return b, nil
 }
 
+// renewBefore is how long before its end a credential is renewed: a request is signed with one that the service still
+// takes when it arrives.
+const renewBefore = time.Minute
+
 // credentials finds who we are to the service.
 func (c *Config) credentials(ctx context.Context, region string) (aws.CredentialsProvider, error) {
-	var fixed aws.CredentialsProvider
+	load := []func(*awsconfig.LoadOptions) error{
+		awsconfig.WithRegion(region),
+		awsconfig.WithCredentialsCacheOptions(func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = renewBefore }),
+	}
 	if c.AccessKey != "" {
-		fixed = credentials.NewStaticCredentialsProvider(c.AccessKey, c.Secret, c.SessionToken)
+		fixed := credentials.NewStaticCredentialsProvider(c.AccessKey, c.Secret, c.SessionToken)
 		if c.RoleARN == "" {
 			return fixed, nil
 		}
-	}
-	load := []func(*awsconfig.LoadOptions) error{awsconfig.WithRegion(region)}
-	if fixed != nil {
 		load = append(load, awsconfig.WithCredentialsProvider(fixed))
 	}
 	if c.STSEndpoint != "" {
@@ -165,12 +172,33 @@ func (c *Config) credentials(ctx context.Context, region string) (aws.Credential
 	if err != nil {
 		return nil, fmt.Errorf("s3: the machine's own credentials: %w", err)
 	}
+	own := identity{cfg.Credentials, "access_key is not set, and the machine has no credentials of its own (environment, files, web identity or instance role)"}
 	if c.RoleARN == "" {
-		return cfg.Credentials, nil
+		return own, nil
 	}
-	return aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), c.RoleARN, func(o *stscreds.AssumeRoleOptions) {
+	if c.AccessKey == "" {
+		cfg.Credentials = own
+	}
+	role := stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), c.RoleARN, func(o *stscreds.AssumeRoleOptions) {
 		o.RoleSessionName = "gantry"
-	})), nil
+	})
+	cache := aws.NewCredentialsCache(role, func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = renewBefore })
+	return identity{cache, fmt.Sprintf("role_arn %q cannot be assumed", c.RoleARN)}, nil
+}
+
+// identity is a source of credentials whose errors say what it is.
+type identity struct {
+	aws.CredentialsProvider
+	failure string
+}
+
+// Retrieve implements aws.CredentialsProvider.
+func (i identity) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	c, err := i.CredentialsProvider.Retrieve(ctx)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", i.failure, err)
+	}
+	return c, err
 }
 
 // Limits implements object.Bucket.

@@ -2,7 +2,6 @@ package s3
 
 import (
 	"context"
-	"crypto/md5"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
@@ -217,15 +216,6 @@ func crc(body object.Body) *string {
 	return aws.String(base64.StdEncoding.EncodeToString(sum[:]))
 }
 
-// md5Of is the entity tag of content that was stored in one request.
-func md5Of(body object.Body) string {
-	sum := md5.New()
-	r := body.Reader()
-	defer r.Close()
-	io.Copy(sum, r) // from memory
-	return hex.EncodeToString(sum.Sum(nil))
-}
-
 // summed runs a request with the content's checksum, or without where the service refuses it.
 func (b *bucket) summed(run func(with bool) error) error {
 	with := b.checksums.Load()
@@ -249,12 +239,17 @@ func (b *bucket) unsigned(o *s3.Options) {
 func (b *bucket) Put(ctx context.Context, key string, body object.Body, meta object.Meta, onlyNew bool) (object.Object, error) {
 	var sent tries
 	var out *s3.PutObjectOutput
+	about, mark := metadata(meta), ""
+	if onlyNew {
+		mark = newMark()
+		about[markKey] = mark
+	}
 	err := b.summed(func(with bool) (err error) {
 		r := body.Reader()
 		defer r.Close()
 		in := &s3.PutObjectInput{
 			Bucket: b.name, Key: &key, Body: r, ContentLength: aws.Int64(body.Size()), ContentType: contentType(meta),
-			Metadata: metadata(meta), ACL: b.acl(), StorageClass: b.storageClass(),
+			Metadata: about, ACL: b.acl(), StorageClass: b.storageClass(),
 			SSECustomerAlgorithm: b.sseAlgorithm, SSECustomerKey: b.sseKey, SSECustomerKeyMD5: b.sseMD5,
 		}
 		if with {
@@ -269,7 +264,7 @@ func (b *bucket) Put(ctx context.Context, key string, body object.Body, meta obj
 	if err != nil {
 		if onlyNew && exists(err) && sent.repeated() {
 			// The first try may have arrived, and only its answer was lost.
-			if h, herr := b.head(ctx, key); herr == nil && aws.ToInt64(h.ContentLength) == body.Size() && unquote(h.ETag) == md5Of(body) {
+			if h, herr := b.head(ctx, key); herr == nil && h.Metadata[markKey] == mark {
 				return b.made(key, body.Size(), h.ETag, meta), nil
 			}
 		}
@@ -304,11 +299,15 @@ type parts struct {
 // markKey is the metadata key of what tells an object of our upload from one of another's.
 const markKey = "gantry-upload"
 
-// marked is the metadata of the object, with a mark that only this upload has.
-func (p *parts) marked(m object.Meta) map[string]string {
+func newMark() string {
 	var b [8]byte
 	rand.Read(b[:]) // never fails
-	p.mark = hex.EncodeToString(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// marked is the metadata of the object, with a mark that only this upload has.
+func (p *parts) marked(m object.Meta) map[string]string {
+	p.mark = newMark()
 	out := metadata(m)
 	out[markKey] = p.mark
 	return out
