@@ -263,13 +263,19 @@ func prepareDAV(s *Server, source string, sum [32]byte, size int64) error {
 	return nil
 }
 
-// davFiles makes the small file, and the folder "twenty" with 20 of them.
+// davFiles makes the small file, and the folder "twenty" with 20 of them. They are old: entity tags of what has changed
+// within the last seconds are weak, and longer.
 func davFiles(s *Server) error {
 	content := bytes.Repeat([]byte("0123456789abcdef"), 256)
 	dir := filepath.Join(s.Root, "twenty")
-	err := errors.Join(os.WriteFile(filepath.Join(s.Root, smallFile), content, 0o644), os.MkdirAll(dir, 0o755))
+	files := []string{filepath.Join(s.Root, smallFile)}
 	for i := range 20 {
-		err = errors.Join(err, os.WriteFile(filepath.Join(dir, fmt.Sprintf("file%02d.txt", i)), content, 0o644))
+		files = append(files, filepath.Join(dir, fmt.Sprintf("file%02d.txt", i)))
+	}
+	err := os.MkdirAll(dir, 0o755)
+	old := time.Now().Add(-time.Hour)
+	for _, f := range files {
+		err = errors.Join(err, os.WriteFile(f, content, 0o644), os.Chtimes(f, old, old))
 	}
 	return err
 }

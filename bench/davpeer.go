@@ -117,7 +117,8 @@ error_log stderr error;
 events { worker_connections %d; }
 http {
 	default_type application/octet-stream;
-	access_log off;
+	map $request_method $transfer { GET 1; PUT 1; default 0; }
+	access_log %s/access.log combined buffer=32k flush=1s if=$transfer;
 	sendfile on;
 	tcp_nopush on;
 	keepalive_timeout 3600s;
@@ -141,7 +142,7 @@ http {
 		%s
 	}
 }
-`, files, dir, files-100, s.Root+"-tmp", dir, dir, dir, dir, filepath.Join(e.Dir, "cert.pem"), filepath.Join(e.Dir, "key.pem"), s.Addr, s.TLSAddr, s.Root, dir, methods)
+`, files, dir, files-100, dir, s.Root+"-tmp", dir, dir, dir, dir, filepath.Join(e.Dir, "cert.pem"), filepath.Join(e.Dir, "key.pem"), s.Addr, s.TLSAddr, s.Root, dir, methods)
 	file := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		return nil, err
@@ -166,7 +167,7 @@ func (Apache) Start(ctx context.Context, e *Env) (*Server, error) {
 	s.quit = syscall.SIGTERM // in the foreground an interrupt would leave its workers
 	modules := filepath.Join(filepath.Dir(filepath.Dir(bin)), "lib/apache2/modules")
 	load := ""
-	for _, m := range []string{"mpm_event", "authz_core", "authz_user", "authn_core", "authn_file", "auth_basic", "dav", "dav_fs", "socache_shmcb", "ssl"} {
+	for _, m := range []string{"mpm_event", "authz_core", "authz_user", "authn_core", "authn_file", "auth_basic", "dav", "dav_fs", "setenvif", "socache_shmcb", "ssl"} {
 		load += fmt.Sprintf("LoadModule %s_module %s/mod_%s.so\n", m, modules, m)
 	}
 	sum := sha1.Sum([]byte(ftpPassword))
@@ -185,6 +186,9 @@ PidFile %[1]s/pid
 DefaultRuntimeDir %[1]s
 ErrorLog /dev/stderr
 LogLevel error
+SetEnvIf Request_Method "^(GET|PUT)$" transfer
+BufferedLogs On
+CustomLog %[1]s/access.log "%%h %%l %%u %%t \"%%r\" %%>s %%b" env=transfer
 KeepAlive On
 MaxKeepAliveRequests 0
 KeepAliveTimeout 3600
@@ -246,8 +250,14 @@ func (Lighttpd) Start(ctx context.Context, e *Env) (*Server, error) {
 	if err := os.WriteFile(filepath.Join(dir, "passwords"), []byte(s.User+":"+ftpPassword+"\n"), 0o644); err != nil {
 		return nil, err
 	}
+	log := filepath.Join(dir, "access.log") // which it opens as the other user
+	if err := errors.Join(os.WriteFile(log, nil, 0o644), giveAway(log)); err != nil {
+		return nil, err
+	}
 	files := min(maxFiles(), 40000)
-	conf := ifRoot(fmt.Sprintf("server.username = %q\nserver.groupname = %q", unprivileged, unprivileged)) + fmt.Sprintf(`server.modules = ("mod_auth", "mod_authn_file", "mod_webdav", "mod_openssl")
+	conf := ifRoot(fmt.Sprintf("server.username = %q\nserver.groupname = %q", unprivileged, unprivileged)) + fmt.Sprintf(`server.modules = ("mod_auth", "mod_authn_file", "mod_accesslog", "mod_webdav", "mod_openssl")
+accesslog.filename = "%[6]s/access.log"
+$HTTP["request-method"] == "PROPFIND" { accesslog.filename = "" }
 server.document-root = %[1]q
 server.bind = "127.0.0.1"
 server.port = %[2]s

@@ -158,8 +158,9 @@ require_ssl_reuse=NO
 ssl_ciphers=HIGH
 max_clients=0
 max_per_ip=0
-xferlog_enable=NO
-`, port, root, filepath.Join(e.Dir, "both.pem"))
+xferlog_enable=YES
+vsftpd_log_file=%s
+`, port, root, filepath.Join(e.Dir, "both.pem"), filepath.Join(dir, "xferlog"))
 	file := filepath.Join(dir, "vsftpd.conf")
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		return nil, err
@@ -215,7 +216,7 @@ MaxInstances 20000
 PidFile %s
 ScoreboardFile %s
 WtmpLog off
-TransferLog none
+TransferLog %s
 SystemLog %s
 Umask 022
 AllowOverwrite on
@@ -226,7 +227,7 @@ TLSECCertificateKeyFile %s
 TLSOptions NoSessionReuseRequired
 TLSProtocol TLSv1.2 TLSv1.3
 TLSRenegotiate none
-`, filepath.Join(filepath.Dir(filepath.Dir(bin)), "lib/proftpd"), port, me.Username, group.Name, in("passwd"), in("pid"), in("score"), in("log"),
+`, filepath.Join(filepath.Dir(filepath.Dir(bin)), "lib/proftpd"), port, me.Username, group.Name, in("passwd"), in("pid"), in("score"), in("xferlog"), in("log"),
 		filepath.Join(e.Dir, "cert.pem"), filepath.Join(e.Dir, "key.pem"))
 	if err := errors.Join(os.WriteFile(in("passwd"), []byte(accounts), 0o600), os.WriteFile(in("proftpd.conf"), []byte(conf), 0o600)); err != nil {
 		return nil, err
@@ -267,5 +268,5 @@ func (PureFTPD) Start(ctx context.Context, e *Env) (*Server, error) {
 		return nil, fmt.Errorf("bench: pure-pw: %w: %s", err, out)
 	}
 	return start(ctx, e, s, bin, "-S", "127.0.0.1,"+port, "-l", "puredb:"+db, "-c", "20000", "-C", "20000", "-L", "1000000:10", "-H", "-A", "-Y", "1",
-		"-2", filepath.Join(e.Dir, "both.pem"), "-E", "-K", "-g", filepath.Join(dir, "pid"))
+		"-2", filepath.Join(e.Dir, "both.pem"), "-E", "-K", "-O", "clf:"+filepath.Join(dir, "xferlog"), "-g", filepath.Join(dir, "pid"))
 }
