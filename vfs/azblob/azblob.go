@@ -82,7 +82,7 @@ func (b *bucket) failed(op, key string, err error) error {
 			kind = object.ErrChanged
 		}
 	case bloberror.ContainerNotFound, bloberror.ContainerBeingDeleted:
-		return errors.New(text)
+		return fmt.Errorf("%s: there is no container %q; look at container and the account", text, b.cfg.Container)
 	case bloberror.InvalidBlockList:
 		kind = object.ErrGone
 	case bloberror.BlobArchived, bloberror.InvalidBlobType, bloberror.BlobImmutableDueToPolicy:

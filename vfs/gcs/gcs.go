@@ -11,6 +11,8 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -140,8 +142,22 @@ func (c *Config) source(ctx context.Context, client *http.Client) (oauth2.TokenS
 	if err != nil {
 		return nil, errors.New("gcs: the credentials are not the JSON text of a service account's key")
 	}
+	if !isPrivateKey(j.PrivateKey) { // it would be said with the first request only
+		return nil, errors.New("gcs: the private_key in the credentials is none; give the JSON text as Google made it")
+	}
 	tokens := &http.Client{Transport: client.Transport, CheckRedirect: client.CheckRedirect, Timeout: time.Minute}
 	return j.TokenSource(context.WithValue(ctx, oauth2.HTTPClient, tokens)), nil
+}
+
+func isPrivateKey(text []byte) bool {
+	if block, _ := pem.Decode(text); block != nil {
+		text = block.Bytes
+	}
+	_, err := x509.ParsePKCS8PrivateKey(text)
+	if err != nil {
+		_, err = x509.ParsePKCS1PrivateKey(text)
+	}
+	return err == nil
 }
 
 // Limits implements object.Bucket.
@@ -182,6 +198,9 @@ func failed(op, key string, err error) error {
 	if g, ok := errors.AsType[*googleapi.Error](err); ok {
 		switch g.Code {
 		case http.StatusNotFound:
+			if op == "list" { // nothing below a prefix is no error
+				return wrap(op, key, nil, fmt.Errorf("there is no such bucket, or the account must not see it; look at bucket: the service answers %d %s", g.Code, clip(g.Message)))
+			}
 			kind = fs.ErrNotExist
 		case http.StatusUnauthorized, http.StatusForbidden:
 			kind = fs.ErrPermission

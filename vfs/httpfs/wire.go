@@ -57,10 +57,14 @@ type statusError struct {
 }
 
 func (e *statusError) Error() string {
-	if e.words == "" {
-		return fmt.Sprintf("the service answers %d", e.status)
+	text := fmt.Sprintf("the service answers %d", e.status)
+	if e.status == http.StatusUnauthorized {
+		text += " (look at username, password and api_key)"
 	}
-	return fmt.Sprintf("the service answers %d: %s", e.status, e.words)
+	if e.words != "" {
+		text += ": " + e.words
+	}
+	return text
 }
 
 // Is has errors.Is find what the status means.

@@ -2,11 +2,14 @@ package objecttest
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/pkg/sftp"
@@ -51,6 +54,65 @@ func serve(t testing.TB, secrets, env []string, users map[string]account.Filesys
 		Bin: bin, Dump: d, Secrets: secrets, Env: env, Args: []string{"--log-level", "debug"},
 		Config: `{"common":{"allowed_endpoints":["loopback"],"rename_mode":1}}`,
 	})
+}
+
+// checks runs the built program and gives what tries a storage by its REST: the last step and its error.
+func checks(t testing.TB, allowed string, secrets, env []string) func(account.FilesystemConfig, string) (ok bool, step, text string) {
+	t.Helper()
+	bin, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := gantrytest.FreePort(t)
+	s := gantrytest.Start(t, gantrytest.Options{
+		Bin: bin, Secrets: secrets, Config: fmt.Sprintf(`{"common":{"allowed_endpoints":[%s]},"data_provider":{"create_default_admin":true}}`, allowed),
+		Env: append(env, "GANTRY_HTTPD__BINDINGS__0__PORT="+port, "GANTRY_DEFAULT_ADMIN_USERNAME=root", "GANTRY_DEFAULT_ADMIN_PASSWORD=pw-root"),
+	})
+	call := func(method, path, body string, auth func(*http.Request), into any) (text string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, "http://127.0.0.1:"+port+"/api/v2"+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		auth(req)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusOK || json.Unmarshal(b, into) != nil {
+			t.Fatalf("%s %s: %s, %v, %s", method, path, resp.Status, err, b)
+		}
+		return string(b)
+	}
+	var token struct {
+		Text string `json:"access_token"`
+	}
+	call(http.MethodGet, "/token", "", func(r *http.Request) { r.SetBasicAuth("root", "pw-root") }, &token)
+	t.Cleanup(func() { s.Stop(syscall.SIGTERM) })
+	return func(f account.FilesystemConfig, dir string) (bool, string, string) {
+		t.Helper()
+		body, err := json.Marshal(map[string]any{"filesystem": f, "path": dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out struct {
+			OK    bool
+			Steps []struct{ Step, Error string }
+		}
+		text := call(http.MethodPost, "/fs/check", string(body), func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token.Text) }, &out)
+		for _, s := range secrets {
+			if strings.Contains(text, s) {
+				t.Errorf("the answer tells the secret %q: %s", s, text) // LOG-1
+			}
+		}
+		if len(out.Steps) == 0 {
+			t.Fatalf("no steps: %s", text)
+		}
+		last := out.Steps[len(out.Steps)-1]
+		return out.OK, last.Step, last.Error
+	}
 }
 
 func login(t testing.TB, s *gantrytest.Server, user string) *sftp.Client {

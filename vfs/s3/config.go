@@ -196,7 +196,7 @@ type identity struct {
 func (i identity) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	c, err := i.CredentialsProvider.Retrieve(ctx)
 	if err != nil {
-		err = fmt.Errorf("%s: %w", i.failure, err)
+		err = &identityError{i.failure, err}
 	}
 	return c, err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/url"
 
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -74,7 +75,7 @@ func kindOf(err error) error {
 		return object.ErrGone
 	case "NoSuchBucket":
 		return nil
-	case "AccessDenied", "AllAccessDisabled", "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", "AccountProblem":
+	case "AccessDenied", "AllAccessDisabled", "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "XAdminUserNotFound", "InvalidToken", "SignatureDoesNotMatch", "AccountProblem":
 		return fs.ErrPermission
 	case "EntityTooLarge", "KeyTooLongError", "InvalidObjectName", "XMinioInvalidObjectName":
 		if code(err) == "EntityTooLarge" {
@@ -100,12 +101,59 @@ func kindOf(err error) error {
 	return nil
 }
 
+// advice names the setting to look at, "" if the answer tells none.
+func advice(err error) string {
+	switch code(err) {
+	case "SignatureDoesNotMatch":
+		return "access_secret is not the secret of access_key"
+	case "InvalidAccessKeyId", "XAdminUserNotFound": // the second: versitygw
+		return "the service does not know access_key"
+	case "InvalidToken":
+		return "session_token does not belong to access_key"
+	case "ExpiredToken", "ExpiredTokenException":
+		return "session_token, or what a role was given, has ended"
+	case "NoSuchBucket":
+		return "there is no such bucket; look at bucket, endpoint and force_path_style"
+	case "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException":
+		return "the bucket is in another region; look at region and endpoint"
+	case "RequestTimeTooSkewed":
+		return "the clock of this machine is wrong"
+	}
+	return ""
+}
+
+// identityError: there are no credentials to ask with.
+type identityError struct {
+	failure string
+	err     error
+}
+
+func (e *identityError) Error() string { return e.failure + ": " + short(e.err).Error() }
+func (e *identityError) Unwrap() error { return e.err }
+
+// short leaves out what the SDK says around the reason why no answer came.
+func short(err error) error {
+	if i, ok := errors.AsType[*identityError](err); ok {
+		return i
+	}
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		return u.Err
+	}
+	return err
+}
+
 // failed names what was tried. What the SDK says holds no secret: the credentials are in headers.
 func failed(op, key string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if kind := kindOf(err); kind != nil {
+	kind := kindOf(err)
+	if a := advice(err); a != "" {
+		err = fmt.Errorf("%s: %w", a, short(err))
+	} else {
+		err = short(err)
+	}
+	if kind != nil {
 		return fmt.Errorf("s3: %s %q: %w: %w", op, key, kind, err)
 	}
 	return fmt.Errorf("s3: %s %q: %w", op, key, err)

@@ -249,12 +249,17 @@ func (r *remote) connect(ctx context.Context) (*conn, error) {
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { nc.Close() }) // wakes the handshake
 	var loop error
-	sc, channels, requests, err := ssh.NewClientConn(nc, r.cfg.Endpoint, r.clientConfig(&loop))
+	trusted := false
+	sc, channels, requests, err := ssh.NewClientConn(nc, r.cfg.Endpoint, r.clientConfig(&loop, &trusted))
 	if err != nil {
 		nc.Close()
 		stop()
-		if loop != nil {
+		_, lost := errors.AsType[net.Error](err)
+		switch {
+		case loop != nil:
 			err = loop
+		case trusted && !lost:
+			err = fmt.Errorf("log in as %q (look at username, password and private_key): %w", r.cfg.Username, err)
 		}
 		return fail(err)
 	}
@@ -287,8 +292,8 @@ func (r *remote) connect(ctx context.Context) (*conn, error) {
 }
 
 // clientConfig is how we log in: the key first, then the password, also where the server asks for it by
-// keyboard-interactive.
-func (r *remote) clientConfig(loop *error) *ssh.ClientConfig {
+// keyboard-interactive. loop and trusted are what came of the server's host key.
+func (r *remote) clientConfig(loop *error, trusted *bool) *ssh.ClientConfig {
 	cfg := &r.cfg
 	sc := &ssh.ClientConfig{
 		User: cfg.Username, ClientVersion: "SSH-2.0-" + r.pool.o.Software, Timeout: dialWait,
@@ -301,10 +306,12 @@ func (r *remote) clientConfig(loop *error) *ssh.ClientConfig {
 			}
 			if len(cfg.Fingerprints) == 0 {
 				r.pool.o.Log.Warn("an SFTP storage names no fingerprints: any host key is taken", "endpoint", cfg.Endpoint, "fingerprint", print)
+				*trusted = true
 				return nil
 			}
 			for _, f := range cfg.Fingerprints {
 				if strings.TrimRight(f, "=") == print {
+					*trusted = true
 					return nil
 				}
 			}
