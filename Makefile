@@ -35,10 +35,12 @@ deps:
 	{ tail -20 $$log >&2; rm -f $$log; fail "apt-get could not install them"; }; rm -f $$log
 
 # With GANTRY_TEST_CLIENTS a client that is not installed is a failure. The accounts are tested on both of the SQLite drivers.
+# What allocates nothing is tested without the race detector, which has pools forget.
 test: export GANTRY_TEST_CLIENTS = 1
 test: deps lint cross
 	go test -race -timeout 20m ./...
 	go test -race -tags stdengine -timeout 20m ./engine ./ftp ./dav
+	go test -run Alloc ./cache ./dav ./engine
 	CGO_ENABLED=0 go test ./internal/account/...
 	cd vfs/objecttest && go vet -mod=mod ./... && go test -mod=mod -timeout 20m ./...
 	$(MAKE) bench-smoke
@@ -78,8 +80,11 @@ bench-smoke: build
 	-link-size 2 -link-repeat 1 -rtt 20ms -stall 1s -connections 20 -ftp-connections 100 -dav-connections 200 -settle 300ms -samples 10 \
 	-files 200 -storm 50 -requests 400 -logins 16 -entries 500 -accounts 10 -soak 6s -ram "$${TMPDIR:-/tmp}" -json bin/bench-smoke.json -svg bin/bench-smoke.svg
 
+# The benchmarks beside the hot paths, or those that MICRO names: make microbench MICRO=Send BENCHTIME=1x
+MICRO ?= .
+BENCHTIME ?= 1s
 microbench:
-	go test -run '^$$' -bench . -benchmem ./...
+	go test -run '^$$' -bench '$(MICRO)' -benchtime $(BENCHTIME) -benchmem ./...
 
 # Every fuzz target, one after the other. Findings stay in testdata/fuzz. The fuzzer itself sometimes ends with
 # "context deadline exceeded" when its time is over and a worker was just busy: without a failing input that is
