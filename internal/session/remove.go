@@ -248,6 +248,17 @@ func (r *remover) tree(ctx context.Context, dir vfs.Path, depth int) error {
 			return fail("remove", dir, err)
 		}
 	}
+	before := r.files
+	// vanished: a directory that nothing holds but its files is gone with the last of them (object stores without a marker
+	// of it). Then we have removed it.
+	vanished := func(err error) error {
+		if !errors.Is(err, fs.ErrNotExist) || r.files == before {
+			return err
+		}
+		r.x.removed(ctx, &pl, true)
+		r.x.report(ctx, r.x.event(event.Rmdir, &pl))
+		return nil
+	}
 	if many, ok := vfs.As[vfs.FilesRemover](pl.FS); ok && !r.alone {
 		if err := r.inSteps(ctx, &pl, many); err != nil {
 			return err
@@ -258,7 +269,7 @@ func (r *remover) tree(ctx context.Context, dir vfs.Path, depth int) error {
 	for {
 		entries, err := someEntries(ctx, &pl, stay)
 		if err != nil {
-			return fail("remove", dir, err)
+			return fail("remove", dir, vanished(err))
 		}
 		if len(entries) == 0 {
 			break
@@ -293,7 +304,7 @@ func (r *remover) tree(ctx context.Context, dir vfs.Path, depth int) error {
 	case len(stay) > 0:
 		return refuse("rmdir", dir)
 	}
-	return r.x.rmdir(ctx, r.v, dir)
+	return vanished(r.x.rmdir(ctx, r.v, dir))
 }
 
 // entry removes one entry of a directory. What has gone meanwhile is no failure.

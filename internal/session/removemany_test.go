@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -24,6 +25,8 @@ type batched struct {
 	alone          atomic.Int64
 	// fault ends a step after so many files, if it gives an error.
 	fault func(step int64) (after int, err error)
+	// vanish has a directory go with its last file, as on an object store that holds no marker of it.
+	vanish bool
 	// listed is told of each entry that was shown.
 	listed func(vfs.FileInfo)
 }
@@ -32,7 +35,11 @@ func (b *batched) Close() error { return nil }
 
 func (b *batched) Remove(ctx context.Context, p vfs.Path) error {
 	b.alone.Add(1)
-	return b.FS.Remove(ctx, p)
+	err := b.FS.Remove(ctx, p)
+	if b.vanish && err == nil {
+		b.FS.Remove(ctx, p.Dir()) // if it is empty
+	}
+	return err
 }
 
 func (b *batched) List(ctx context.Context, dir vfs.Path) iter.Seq2[vfs.FileInfo, error] {
@@ -59,6 +66,9 @@ func (b *batched) RemoveFiles(ctx context.Context, names []vfs.Path) error {
 		}
 		if err := b.FS.Remove(ctx, p); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
+		}
+		if b.vanish {
+			b.FS.Remove(ctx, p.Dir())
 		}
 	}
 	return nil
@@ -90,6 +100,41 @@ func stored(t *testing.T, b *batched) string {
 		t.Fatal(err)
 	}
 	return fmt.Sprint(files, " files, ", bytes, " bytes")
+}
+
+// TestRemoveAllOfWhatVanishes: a directory that goes with its last file was removed all the same.
+func TestRemoveAllOfWhatVanishes(t *testing.T) {
+	for _, files := range []string{"/d/f /d/g /d/a/f", "/d/a/f"} {
+		e, s, b := onBatched(t)
+		for _, d := range []string{"/d", "/d/a"} {
+			if err := s.Mkdir(ctx, path(t, d), vfs.Attr{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, n := range strings.Fields(files) {
+			if err := put(s, path(t, n), "123"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		e.Events.Take()
+		b.vanish = true
+		if err := s.RemoveAll(ctx, path(t, "/d")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Lstat(ctx, path(t, "/d")); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("it stands: %v", err)
+		}
+		seen := map[string]int{}
+		for _, v := range e.Events.Take() {
+			seen[v.Action]++
+		}
+		if seen[event.Delete] != len(strings.Fields(files)) || seen[event.Rmdir] != 2 {
+			t.Errorf("events %v", seen)
+		}
+		if err := s.RemoveAll(ctx, path(t, "/d")); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("what is not there: %v", err)
+		}
+	}
 }
 
 func TestRemoveAllInSteps(t *testing.T) {
