@@ -50,7 +50,7 @@ func (s *Server) put(r *request, w *response) error {
 	if err != nil {
 		return s.putError(r, err)
 	}
-	if err := receive(r, h); err != nil {
+	if err := receive(r, h, s.intakes); err != nil {
 		h.Abort(context.WithoutCancel(r.ctx), err)
 		return err
 	}
@@ -77,20 +77,19 @@ func (s *Server) putError(r *request, err error) error {
 	return err
 }
 
-// minWrite is how much of a body is gathered before it is written, where more is to come; in bytes.
-const minWrite = 128 << 10
-
-// receive writes the body of r to h.
-func receive(r *request, h *session.Handle) error {
+// receive writes the body of r to h, where more is to come in pieces of half a buffer at least.
+func receive(r *request, h *session.Handle, intakes *engine.Intakes) error {
 	if r.length == 0 {
 		return nil
 	}
-	buf, give := engine.Buffer()
-	defer give()
+	in := intakes.Begin()
+	defer in.End()
 	var off int64
 	for {
+		buf := in.Buffer()
+		buf = buf[:min(len(buf), h.Chunk())]
 		n, err := 0, error(nil)
-		for n < minWrite && err == nil {
+		for n < len(buf)/2 && err == nil {
 			var m int
 			m, err = r.body.Read(buf[n:])
 			n += m
@@ -101,6 +100,7 @@ func receive(r *request, h *session.Handle) error {
 			}
 			off += int64(n)
 		}
+		in.Took(n)
 		switch {
 		case err == io.EOF && (r.length < 0 || off == r.length):
 			return nil

@@ -51,6 +51,7 @@ type Server struct {
 	engine   *engine.Engine
 	gate     Gate
 	logins   *engine.Lane // of requests before there is a session
+	intakes  *engine.Intakes
 	log      *slog.Logger
 	now      func() time.Time
 	clock    clock
@@ -92,6 +93,9 @@ const (
 	loginLane = 256
 )
 
+// maxWide bounds the wide buffers of bodies, which are 1 MiB each.
+const maxWide = 16
+
 // New makes a server and reads its certificates. gate may be nil.
 func New(cfg Config, e *engine.Engine, s *session.Server, gate Gate, log *slog.Logger) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
@@ -102,7 +106,7 @@ func New(cfg Config, e *engine.Engine, s *session.Server, gate Gate, log *slog.L
 	}
 	table := methodTable()
 	srv := &Server{
-		cfg: cfg, sessions: s, engine: e, gate: gate, log: log, now: time.Now, methods: table, allow: allowed(table),
+		cfg: cfg, sessions: s, engine: e, intakes: engine.NewIntakes(maxWide), gate: gate, log: log, now: time.Now, methods: table, allow: allowed(table),
 		types: newContentTypes(cfg.Cache.MimeTypes.CustomMappings), cors: newCORS(cfg.CORS, table), logged: newLogins(cfg.Cache.Users),
 		finds: newFindCache(), walkLimit: cfg.DepthInfinityLimit,
 		header: seconds(cfg.HeaderTimeout), idle: seconds(cfg.KeepAliveTimeout), stall: seconds(cfg.StallTimeout), rest: restAfter,

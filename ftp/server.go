@@ -26,6 +26,7 @@ type Server struct {
 	engine    *engine.Engine
 	conns     *engine.Server
 	logins    *engine.Lane // of what comes before a session
+	intakes   *engine.Intakes
 	deflaters writers
 	log       *slog.Logger
 	now       func() time.Time
@@ -62,6 +63,9 @@ const (
 	loginLane = 256
 )
 
+// maxWide bounds the wide buffers of uploads, which are 1 MiB each.
+const maxWide = 16
+
 var errShutdown = errors.New("ftp: the server is shutting down")
 
 // New makes a server and reads its certificates. gate may be nil.
@@ -70,7 +74,7 @@ func New(cfg Config, e *engine.Engine, s *session.Server, gate engine.Gate, log 
 		return nil, err
 	}
 	srv := &Server{
-		cfg: cfg, sessions: s, engine: e, log: log, now: time.Now, commands: commandTable(), failDelay: failDelay,
+		cfg: cfg, sessions: s, engine: e, intakes: engine.NewIntakes(maxWide), log: log, now: time.Now, commands: commandTable(), failDelay: failDelay,
 	}
 	switch {
 	case cfg.BannerFile != "":

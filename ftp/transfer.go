@@ -331,8 +331,8 @@ func (c *conn) receive(ctx context.Context, x *transfer, h *session.Handle, src 
 		return err
 	}
 	defer l.Cut()
-	buf, give := engine.Buffer()
-	defer give()
+	in := c.srv.intakes.Begin()
+	defer in.End()
 	off := f.Offset
 	if f.Append {
 		if i, err := h.Stat(ctx); err == nil {
@@ -355,6 +355,8 @@ func (c *conn) receive(ctx context.Context, x *transfer, h *session.Handle, src 
 		from = newInflater(l)
 	}
 	for {
+		buf := in.Buffer()
+		buf = buf[:min(len(buf), h.Chunk())]
 		n, rerr := from.Fill(buf)
 		p := buf[:n]
 		if how.ascii {
@@ -367,6 +369,7 @@ func (c *conn) receive(ctx context.Context, x *transfer, h *session.Handle, src 
 		if err := write(p); err != nil {
 			return err
 		}
+		in.Took(n)
 		switch {
 		case rerr == nil:
 			continue
