@@ -18,6 +18,7 @@ func (emptyBody) Read([]byte) (int, error) { return 0, io.EOF }
 type wire interface {
 	io.Reader
 	SetReadDeadline(t time.Time) error
+	ReadAhead() (end func())
 	Unread(p []byte)
 	Held() int
 }
@@ -35,6 +36,7 @@ type body struct {
 	left    int64 // bytes of the body that are to come, without chunks
 	chunks  chunks
 	w       wire
+	ahead   func() // ends w's reading ahead; nil without
 	buf     []byte // read ahead, of chunks
 	got     int64
 	begun   bool
@@ -89,10 +91,21 @@ func (b *body) begin() (err error) {
 	if b.w, err = b.borrow(); err != nil {
 		return err
 	}
+	if b.limit == 0 { // a file
+		b.ahead = b.w.ReadAhead()
+	}
 	if b.expect != nil && b.w.Held() == 0 {
 		return b.expect()
 	}
 	return nil
+}
+
+// rest ends what the body does with the connection, before that goes back to its loop.
+func (b *body) rest() {
+	if b.ahead != nil {
+		b.ahead()
+		b.ahead = nil
+	}
 }
 
 func (b *body) read(p []byte) (int, error) {

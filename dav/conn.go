@@ -475,6 +475,9 @@ func (c *conn) serve(r *request, out *bytebufferpool.ByteBuffer, err error) engi
 	if w.stream != nil {
 		w.stream.Rest()
 	}
+	if b, ok := r.body.(*body); ok {
+		b.rest()
+	}
 	c.trace(r, w, begun, err)
 	v := c.after(r, w, err)
 	c.l = nil

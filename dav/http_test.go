@@ -204,7 +204,12 @@ func TestManyUnwantedBytes(t *testing.T) {
 
 // TestPipelining: answers come in order, however the requests are cut into pieces.
 func TestPipelining(t *testing.T) {
-	x := start(t, setup{})
+	t.Run("clear", func(t *testing.T) { pipelining(t, setup{}) })
+	t.Run("TLS", func(t *testing.T) { pipelining(t, setup{change: withTLS(t)}) }) // whose ciphertext is read ahead of a body
+}
+
+func pipelining(t *testing.T, o setup) {
+	x := start(t, o)
 	x.file("/f", pattern(5000))
 	x.file("/big", pattern(200_000))
 	var requests []string

@@ -222,6 +222,14 @@ func (l *Lifted) CloseWrite() error {
 	return nil
 }
 
+// ReadAhead is Stream's.
+func (l *Lifted) ReadAhead() (end func()) {
+	if l.c.secure == nil {
+		return func() {}
+	}
+	return l.c.secure.wire.readAhead()
+}
+
 // Held is how many bytes have been read already, for the next Read.
 func (l *Lifted) Held() int {
 	if l.c.secure != nil {

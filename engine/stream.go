@@ -82,6 +82,14 @@ func (s *Stream) TLS() *tls.ConnectionState {
 // Cut closes the socket, from any goroutine, without a goodbye.
 func (s *Stream) Cut() error { return s.nc.Close() }
 
+// ReadAhead has what comes over TLS read in large pieces, until end: for uploads. What is left then is read next.
+func (s *Stream) ReadAhead() (end func()) {
+	if s.tls == nil {
+		return func() {}
+	}
+	return s.wire.readAhead()
+}
+
 // Read reads plain text. The end of a TLS connection that was cut is ErrTruncated.
 func (s *Stream) Read(p []byte) (int, error) {
 	s.nc.SetReadDeadline(time.Now().Add(s.stall))

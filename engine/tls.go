@@ -35,10 +35,33 @@ type wire struct {
 	nc     net.Conn // nil: parked
 	gather bool     // keep what is written until flush
 	buf    []byte
-	fin    bool // the peer's FIN was seen: an io.EOF of TLS is no close_notify
+	fin    bool    // the peer's FIN was seen: an io.EOF of TLS is no close_notify
+	ahead  *[]byte // what is read into; nil: what TLS asks for is read, some 30 KiB at most
+}
+
+// readAhead has the socket read in large pieces while bulk bytes come, until end. crypto/tls reads a record or two at a
+// time, and wakes up for each.
+func (w *wire) readAhead() (end func()) {
+	if w.ahead != nil {
+		return func() {}
+	}
+	p := chunks.Get().(*[]byte)
+	w.ahead = p
+	return func() {
+		w.in = append([]byte(nil), w.in...) // which may be part of p
+		w.ahead = nil
+		chunks.Put(p)
+	}
 }
 
 func (w *wire) Read(p []byte) (int, error) {
+	if len(w.in) == 0 && w.ahead != nil && w.nc != nil {
+		n, err := w.nc.Read(*w.ahead)
+		if w.in = (*w.ahead)[:n]; n == 0 {
+			w.fin = w.fin || err == io.EOF
+			return 0, err
+		}
+	}
 	if len(w.in) > 0 {
 		n := copy(p, w.in)
 		if w.in = w.in[n:]; len(w.in) == 0 {

@@ -333,6 +333,7 @@ func (c *conn) receive(ctx context.Context, x *transfer, h *session.Handle, src 
 	defer l.Cut()
 	in := c.srv.intakes.Begin()
 	defer in.End()
+	defer l.ReadAhead()()
 	off := f.Offset
 	if f.Append {
 		if i, err := h.Stat(ctx); err == nil {

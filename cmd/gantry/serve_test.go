@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/gantryhq/gantry/internal/account"
 	"github.com/gantryhq/gantry/internal/account/sqlstore"
+	"github.com/gantryhq/gantry/internal/e2e/gantrytest"
 )
 
 // testApp is a program whose output goes to files.
@@ -72,7 +72,7 @@ var cheap = []string{"GANTRY_SFTPD__HOST_KEYS=id_ed25519", "GANTRY_DATA_PROVIDER
 // startServer serves dir on a free port until the end of the test.
 func startServer(t *testing.T, dir string, environ []string, args ...string) *server {
 	t.Helper()
-	environ = append([]string{"GANTRY_SFTPD__BINDINGS__0__ADDRESS=127.0.0.1", "GANTRY_SFTPD__BINDINGS__0__PORT=" + freePort(t)}, environ...)
+	environ = append([]string{"GANTRY_SFTPD__BINDINGS__0__ADDRESS=127.0.0.1", "GANTRY_SFTPD__BINDINGS__0__PORT=" + gantrytest.FreePort(t)}, environ...)
 	environ = append(environ, cheap...)
 	s := &server{app: testApp(t, environ...), dir: dir, sig: make(chan os.Signal, 4)}
 	f := &serveFlags{}
@@ -113,16 +113,6 @@ func startServer(t *testing.T, dir string, environ []string, args ...string) *se
 	s.addr = s.node.addresses()[0]
 	t.Cleanup(func() { s.end() })
 	return s
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 }
 
 // dial logs in by password.
@@ -215,7 +205,7 @@ func TestInitialLoadIsAllOrTheStartFails(t *testing.T) {
 		t.Error("--loaddata-clean did not remove the dump")
 	}
 
-	a := testApp(t, "HOME=/nonexistent", "GANTRY_SFTPD__BINDINGS__0__PORT="+freePort(t), "GANTRY_SFTPD__HOST_KEYS=id_ed25519")
+	a := testApp(t, "HOME=/nonexistent", "GANTRY_SFTPD__BINDINGS__0__PORT="+gantrytest.FreePort(t), "GANTRY_SFTPD__HOST_KEYS=id_ed25519")
 	if code := a.run([]string{"serve", "-c", dir, "--loaddata-from", bad, "--loaddata-clean"}); code != 1 {
 		t.Errorf("exit code %d", code)
 	}
@@ -268,7 +258,7 @@ func TestFailedStartLeavesTheAccountsAlone(t *testing.T) {
 			dir := t.TempDir()
 			a := testApp(t, "GANTRY_SFTPD__BINDINGS__0__ADDRESS=127.0.0.1", "GANTRY_SFTPD__HOST_KEYS=id_ed25519", tt.environ)
 			if name != "port in use" && name != "no binding" {
-				a.environ = append(a.environ, "GANTRY_SFTPD__BINDINGS__0__PORT="+freePort(t))
+				a.environ = append(a.environ, "GANTRY_SFTPD__BINDINGS__0__PORT="+gantrytest.FreePort(t))
 			}
 			dump := filepath.Join(dir, "dump.json")
 			writeFile(t, dump, dumpOf("ann", "secret", "/x"))
@@ -314,7 +304,7 @@ func TestDatabaseOfAnotherProgramIsRefusedUntouched(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := testApp(t, append(cheap, "GANTRY_SFTPD__BINDINGS__0__PORT="+freePort(t), "GANTRY_SFTPD__BINDINGS__0__ADDRESS=127.0.0.1")...)
+	a := testApp(t, append(cheap, "GANTRY_SFTPD__BINDINGS__0__PORT="+gantrytest.FreePort(t), "GANTRY_SFTPD__BINDINGS__0__ADDRESS=127.0.0.1")...)
 	if code := a.run([]string{"serve", "-c", dir}); code != 1 {
 		t.Errorf("exit code %d", code)
 	}

@@ -15,6 +15,7 @@ import (
 	gossh "golang.org/x/crypto/ssh"
 
 	"github.com/gantryhq/gantry/internal/account"
+	"github.com/gantryhq/gantry/internal/e2e/gantrytest"
 )
 
 func TestDumpOfALoadedDumpHoldsTheSame(t *testing.T) {
@@ -128,7 +129,7 @@ func TestInitProviderFailsOnEveryConfigError(t *testing.T) { // protocols.md 7: 
 func TestCheckShowsSourcesAndHidesSecrets(t *testing.T) { // LOG-1
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "sftpgo.json"), `{"common":{"idle_timeout":3},"data_provider":{"password":"canary-1","drivr":"x"},"httpd":{"signing_passphrase":"canary-2"}}`)
-	env := []string{"GANTRY_SFTPD__BINDINGS__0__PORT=" + freePort(t), "SFTPGO_SMTP__PASSWORD=canary-3"}
+	env := []string{"GANTRY_SFTPD__BINDINGS__0__PORT=" + gantrytest.FreePort(t), "SFTPGO_SMTP__PASSWORD=canary-3"}
 	code, out, msg := run(t, env, "check", "-c", dir)
 	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, msg)
