@@ -33,10 +33,9 @@ const (
 
 // conn is one connection, the engine's Handler of it.
 type conn struct {
-	srv     *Server // these are immutable
-	b       *door
-	ec      *engine.Conn
-	proxied bool // the peer is a proxy whose headers count
+	srv *Server // these are immutable
+	b   *door
+	ec  *engine.Conn
 
 	// Owned by the connection's turn, and by the request that runs.
 	seen      int      // bytes of the next head that were looked at
@@ -51,7 +50,7 @@ type conn struct {
 	s         *session.Session
 	login     *session.Login
 	auth      string  // the Authorization that s was opened with
-	behind    *behind // what the proxy said; nil without one
+	behind    *behind // the peer is a proxy whose headers count; else nil for good
 	lane      *engine.Lane
 
 	mu   sync.Mutex // guards what follows
@@ -70,8 +69,8 @@ type behind struct {
 var _ engine.Handler = (*conn)(nil)
 
 func newConn(s *Server, b *door, ec *engine.Conn) *conn {
-	c := &conn{srv: s, b: b, ec: ec, proxied: b.isProxy(ec)}
-	if c.proxied {
+	c := &conn{srv: s, b: b, ec: ec}
+	if b.isProxy(ec) {
 		c.behind = new(behind)
 	}
 	return c
@@ -259,7 +258,7 @@ func (c *conn) Data(_ *engine.Conn, in []byte) (int, engine.Verdict) {
 		return len(in), c.malformed(err)
 	}
 	n += end
-	quick := h.plain() && c.srv.cors == nil && !c.proxied
+	quick := h.plain() && c.srv.cors == nil && c.behind == nil
 	if !quick {
 		if err := h.read(); err != nil {
 			h.free()

@@ -62,7 +62,7 @@ func (c *conn) instantFind(r *request, body []byte) (v engine.Verdict, ok bool) 
 // stands reports whether the request is that of the connection's session, whose login nothing has to be asked about.
 func (c *conn) stands(r *request) bool {
 	return c.s != nil && c.srv.gate.Unlimited() && equalSecret(r.auth, c.auth) && c.same(r.remote.Addr()) &&
-		(!c.proxied || r.remote.Addr() == c.ec.Remote().Addr() || r.remote.Addr() == c.behind.admitted) &&
+		(c.behind == nil || r.remote.Addr() == c.ec.Remote().Addr() || r.remote.Addr() == c.behind.admitted) &&
 		c.srv.sessions.StandsNow(c.login) && !c.srv.log.Enabled(context.Background(), slog.LevelDebug) // else it is traced
 }
 

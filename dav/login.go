@@ -98,7 +98,7 @@ func (c *conn) rest() {
 // admit asks the gate about a request: whoever is behind a proxy passes it as if there were none.
 func (c *conn) admit(r *request) error {
 	addr := r.remote.Addr()
-	if c.proxied && addr != c.ec.Remote().Addr() {
+	if c.behind != nil && addr != c.ec.Remote().Addr() {
 		b := c.behind
 		if addr == b.admitted {
 			return c.srv.gate.Take(c.lives(), addr)
@@ -114,7 +114,7 @@ func (c *conn) admit(r *request) error {
 		b.release, b.admitted = release, addr
 		return nil
 	}
-	if !c.served && !c.proxied {
+	if !c.served && c.behind == nil {
 		return nil // the gate has counted the connection
 	}
 	return c.srv.gate.Take(c.lives(), addr)

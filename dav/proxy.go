@@ -8,7 +8,7 @@ import (
 // client finds who sends a request, as trusted proxies tell it: the address, and the scheme and host that the client uses.
 // Nobody else's headers are read (AUTH-6). An address that cannot be read leaves the proxy's own.
 func (c *conn) applyProxy(r *request) {
-	if !c.proxied {
+	if c.behind == nil {
 		return
 	}
 	name := c.b.ClientIPProxyHeader

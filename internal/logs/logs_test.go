@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -399,18 +398,5 @@ func TestLineIsWhatHandleWrites(t *testing.T) { // LOG-1
 		if strings.Contains(b.String(), "canary") || strings.Count(b.String(), "\n") != 4 || !strings.Contains(b.String(), `"2026-03-04T06:06:07.089"`) {
 			t.Errorf("lines: %s", b.String())
 		}
-	}
-}
-
-func BenchmarkTransferLine(b *testing.B) {
-	h := NewJSON(newGather(io.Discard), slog.LevelInfo, true)
-	attrs := []slog.Attr{
-		slog.String("local_addr", "127.0.0.1:8080"), slog.String("remote_addr", "127.0.0.1:54321"), slog.Int64("elapsed_ms", 0), slog.Int64("size_bytes", 4096),
-		slog.String("username", "ann"), slog.String("file_path", "/srv/data/ann/docs/file-0001.bin"), slog.String("virtual_path", "/docs/file-0001.bin"),
-		slog.String("connection_id", "DAV_0_17"), slog.String("protocol", "DAV"),
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		h.Line(slog.LevelInfo, time.Now(), "Download", attrs)
 	}
 }
