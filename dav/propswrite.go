@@ -218,7 +218,7 @@ func (w *propWriter) live(p liveProp, e *entry) bool {
 	switch p {
 	case propCreationDate: // the storages know no other time
 		ok = !i.ModTime.IsZero()
-		b = i.ModTime.UTC().AppendFormat(b, "2006-01-02T15:04:05Z")
+		b = i.ModTime.UTC().AppendFormat(b, time.RFC3339) // which the time package knows
 	case propDisplayName:
 		b = w.displayName(b, e)
 	case propContentLength:

@@ -170,3 +170,26 @@ func TestASCII(t *testing.T) {
 		}
 	})
 }
+
+// Both times are what the time package writes.
+func TestTimesInListings(t *testing.T) {
+	now := time.Date(2026, 11, 27, 6, 30, 0, 0, time.UTC)
+	for _, at := range []time.Time{
+		now, now.Add(-time.Minute), now.Add(23 * time.Hour), now.Add(25 * time.Hour), now.AddDate(0, 0, -20), now.AddDate(0, -7, 0),
+		time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(1969, 12, 31, 23, 59, 59, 1, time.UTC), time.Date(2024, 2, 29, 3, 4, 5, 6, time.UTC),
+		time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), time.Date(12345, 6, 7, 8, 9, 10, 0, time.UTC), time.Date(-4, 6, 7, 8, 9, 10, 0, time.UTC),
+		now.In(time.FixedZone("east", 5*3600+1800)),
+	} {
+		if got, want := string(appendTimeVal(nil, at)), at.UTC().Format(timeVal); got != want {
+			t.Errorf("modify %s, want %s", got, want)
+		}
+		layout := "Jan _2  2006"
+		if d := now.Sub(at); d > -24*time.Hour && d < 180*24*time.Hour {
+			layout = "Jan _2 15:04"
+		}
+		want := at.UTC().Format(layout)
+		if got := string(appendLongTime(nil, at, now)); got != want && at.Year() >= 0 {
+			t.Errorf("listed as %q, want %q", got, want)
+		}
+	}
+}

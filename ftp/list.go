@@ -51,20 +51,53 @@ func listArg(arg string) string {
 func appendLong(b []byte, i *vfs.FileInfo, now time.Time) []byte {
 	b = appendMode(b, i.Mode)
 	b = append(b, "    1 ftp      ftp      "...)
-	size := strconv.FormatInt(i.Size, 10)
+	var number [20]byte
+	size := strconv.AppendInt(number[:0], i.Size, 10)
 	for range 12 - len(size) {
 		b = append(b, ' ')
 	}
 	b = append(append(b, size...), ' ')
-	t := i.ModTime.UTC()
-	if d := now.Sub(t); d > -24*time.Hour && d < 180*24*time.Hour {
-		b = t.AppendFormat(b, "Jan _2 15:04")
-	} else {
-		b = t.AppendFormat(b, "Jan _2  2006")
-	}
+	b = appendLongTime(b, i.ModTime, now)
 	b = append(b, ' ')
 	return append(appendName(b, i.Name), '\r', '\n')
 }
+
+// appendLongTime writes t as ls -l does: "Jan _2 15:04", or "Jan _2  2006" if it is not of the last half year. Like
+// appendTimeVal it takes a third of what the time package takes for a format, which it reads each time.
+func appendLongTime(b []byte, t, now time.Time) []byte {
+	d := now.Sub(t)
+	t = t.UTC()
+	year, month, day := t.Date()
+	b = append(b, "JanFebMarAprMayJunJulAugSepOctNovDec"[3*month-3:3*month]...)
+	b = append(b, ' ', byte('0'+day/10), byte('0'+day%10), ' ')
+	if day < 10 {
+		b[len(b)-3] = ' '
+	}
+	if d > -24*time.Hour && d < 180*24*time.Hour {
+		hour, minute, _ := t.Clock()
+		return appendTwo(append(appendTwo(b, hour), ':'), minute)
+	}
+	if year < 0 || year > 9999 {
+		return strconv.AppendInt(append(b, ' '), int64(year), 10)
+	}
+	return appendTwo(appendTwo(append(b, ' '), year/100), year%100)
+}
+
+// appendTimeVal writes t in timeVal.
+func appendTimeVal(b []byte, t time.Time) []byte {
+	t = t.UTC()
+	year, month, day := t.Date()
+	if year < 0 || year > 9999 {
+		return t.AppendFormat(b, timeVal)
+	}
+	hour, minute, second := t.Clock()
+	b = appendTwo(appendTwo(b, year/100), year%100)
+	b = appendTwo(appendTwo(b, int(month)), day)
+	return appendTwo(appendTwo(appendTwo(b, hour), minute), second)
+}
+
+// appendTwo writes n, of 0 to 99, with two digits.
+func appendTwo(b []byte, n int) []byte { return append(b, byte('0'+n/10), byte('0'+n%10)) }
 
 func appendMode(b []byte, m fs.FileMode) []byte {
 	switch {
@@ -164,7 +197,7 @@ func (f facts) append(b []byte, i *vfs.FileInfo, kind, name string) []byte {
 		b = append(strconv.AppendInt(append(b, "size="...), i.Size, 10), ';')
 	}
 	if f&factModify != 0 && !i.ModTime.IsZero() {
-		b = append(i.ModTime.UTC().AppendFormat(append(b, "modify="...), timeVal), ';')
+		b = append(appendTimeVal(append(b, "modify="...), i.ModTime), ';')
 	}
 	if f&factUnique != 0 && (i.Dev != 0 || i.Ino != 0) {
 		b = strconv.AppendUint(append(b, "unique="...), i.Dev, 16)

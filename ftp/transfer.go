@@ -482,7 +482,9 @@ func (c *conn) each(ctx context.Context, arg string, yield func(name string, i *
 			}
 		}
 	}
-	for i, err := range c.s.List(ctx, dir) {
+	var i vfs.FileInfo // one for all: its address goes to yield
+	for info, err := range c.s.List(ctx, dir) {
+		i = info
 		if err != nil {
 			if i.Name != "" {
 				continue

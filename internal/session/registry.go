@@ -90,7 +90,7 @@ func (s *Server) viewFor(ctx context.Context, st *userState, u *account.User) (*
 		v.refs++
 	}
 	s.mu.Unlock()
-	if v != nil && sameAccount(v.user, u) && v.homeStands(ctx) {
+	if v != nil && v.of(u) && v.homeStands(ctx) {
 		return v, nil
 	}
 	fresh, err := s.newView(ctx, u)
@@ -294,7 +294,7 @@ func (x *Session) recheck(ctx context.Context) error {
 			x.srv.log.Warn("a session is not counted on the other nodes", "user", x.name, "error", err)
 		}
 	}
-	if sameAccount(x.v().user, id.User) {
+	if x.v().of(id.User) {
 		return nil
 	}
 	v, err := x.srv.viewFor(ctx, x.user, id.User)

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"sync/atomic"
 
 	"github.com/gantryhq/gantry/internal/account"
 	"github.com/gantryhq/gantry/vfs"
@@ -29,7 +30,22 @@ type view struct {
 	// limitsTransfer: upload, download and total of data transfers, in bytes; 0 none.
 	upMax, downMax, totalMax int64
 
+	// same is the record that was last found to say what user says: that of the account cache, at each login again.
+	same *atomic.Pointer[account.User]
+
 	refs int // guarded by Server.mu
+}
+
+// of reports whether v is what a view of u would be.
+func (v *view) of(u *account.User) bool {
+	if u == v.same.Load() {
+		return true
+	}
+	if !sameAccount(v.user, u) {
+		return false
+	}
+	v.same.Store(u)
+	return true
 }
 
 // charge says which account a mount's files count in, with the limits of this user.
@@ -51,7 +67,7 @@ type network struct {
 
 // newView compiles u and opens its storages. On an error nothing stays open.
 func (s *Server) newView(ctx context.Context, u *account.User) (*view, error) {
-	v := &view{user: u, self: account.CounterKey{Kind: account.KindUser, Name: u.Username}}
+	v := &view{user: u, same: new(atomic.Pointer[account.User]), self: account.CounterKey{Kind: account.KindUser, Name: u.Username}}
 	var err error
 	if v.perms, err = newPermTable(u.Permissions); err != nil {
 		return nil, err
