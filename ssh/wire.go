@@ -68,6 +68,11 @@ type wire struct {
 	reads atomic.Uint64 // reads that brought bytes: a sign of life
 	pace  atomic.Int32  // clear, limited or free; changed with mu held
 
+	// Owned by who flushes.
+	trySend func(fd uintptr) bool
+	sending []byte
+	sendErr error
+
 	turn sync.Mutex // held by one Write: its bytes stay together; taken before mu
 
 	mu       sync.Mutex // guards what follows
@@ -273,7 +278,7 @@ func (w *wire) flush() {
 		w.out, w.n = nil, 0
 		w.flushes++
 		w.mu.Unlock()
-		_, err := w.Conn.Write((*b)[:n])
+		err := w.send((*b)[:n])
 		w.pools.put(&w.pools.writes, b)
 		w.mu.Lock()
 		if err != nil {

@@ -3,3 +3,8 @@
 package ssh
 
 func (w *wire) initRaw() {}
+
+func (w *wire) send(b []byte) error {
+	_, err := w.Conn.Write(b)
+	return err
+}

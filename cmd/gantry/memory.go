@@ -35,6 +35,13 @@ const (
 // watchMemory ends with ctx.
 func watchMemory(ctx context.Context) {
 	m := &memory{read: readMemory, free: debug.FreeOSMemory}
+	if p := newPacer(); p != nil {
+		p.follow(ctx)
+		m.free = func() {
+			p.rest()
+			debug.FreeOSMemory()
+		}
+	}
 	t := time.NewTicker(memoryLook)
 	defer t.Stop()
 	for {
