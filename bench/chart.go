@@ -31,12 +31,7 @@ func Chart(w io.Writer, title string, tables []*Table) error {
 			if own[0].Ops > 0 {
 				unit, format = "µs", "%.0f"
 			}
-			best, peer := 0.0, ""
-			for _, p := range t.Peers[1:] {
-				if m := column(row.Runs[p], cpuOf).median; m > 0 && (best == 0 || m < best) {
-					best, peer = m, p
-				}
-			}
+			best, peer := t.best(row, cpuOf)
 			b, _ := budgetOf(row.Case)
 			bars = append(bars, bar{row.Case, fmt.Sprintf(format+" : "+format+" %s, %s", column(own, cpuOf).median, best, unit, peer), ratio, b.ratio, mostly(own)})
 		}

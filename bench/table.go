@@ -69,14 +69,19 @@ func column(runs []Run, f func(Run) float64) summary {
 	return summarize(v)
 }
 
-// ratio is the first peer's figure to the best, which is the lowest, of the others; 0 without one.
-func (t *Table) ratio(row *Row, f func(Run) float64) float64 {
-	best := 0.0
+// best is the lowest figure of the peers but the first, and whose it is; 0 without one.
+func (t *Table) best(row *Row, f func(Run) float64) (best float64, peer string) {
 	for _, p := range t.Peers[1:] {
-		if m := column(row.Runs[p], f).median; m > 0 && (best == 0 || m < best) {
-			best = m
+		if m := column(row.Runs[p], f).median; p != floorName && m > 0 && (best == 0 || m < best) {
+			best, peer = m, p
 		}
 	}
+	return best, peer
+}
+
+// ratio is the first peer's figure to the best of the others; 0 without one.
+func (t *Table) ratio(row *Row, f func(Run) float64) float64 {
+	best, _ := t.best(row, f)
 	if best == 0 {
 		return 0
 	}

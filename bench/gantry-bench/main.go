@@ -198,6 +198,9 @@ type bencher struct {
 }
 
 func run(ctx context.Context, args []string, out, log io.Writer) error {
+	if len(args) > 0 && args[0] == "floor" {
+		return bench.ServeFloor(ctx, args[1:])
+	}
 	o, err := parse(args, log)
 	if err != nil {
 		return err
@@ -367,6 +370,11 @@ func (b *bencher) threeTables(name string, series func(sftp, ftp, dav []bench.Pe
 
 func (b *bencher) login() error {
 	return b.threeTables("login", func(sftp, ftp, _ []bench.Peer) (*bench.Table, error) {
+		own, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		ftp, sftp = append(slices.Clone(ftp), bench.FloorFTP{Program: own}), append(slices.Clone(sftp), bench.FloorSSH{Program: own})
 		return bench.RunLogin(b.ctx, b.env, ftp, sftp, bench.LoginOptions{Logins: b.logins, Clients: 8, Rounds: b.rounds})
 	}, "Logins: %d each, %d where each is an account's first, %d repetitions, interleaved", b.logins, max(1, b.logins/8), b.rounds.Repeat)
 }
