@@ -281,7 +281,7 @@ $SERVER["socket"] == %[7]q {
 	ssl.privkey = "%[8]s/key.pem"
 	ssl.openssl.ssl-conf-cmd = ("MinProtocol" => "TLSv1.3", "Ciphersuites" => "TLS_AES_128_GCM_SHA256")
 }
-`, s.Root, portOf(s.Addr), s.Root+"-tmp", files, files*2/5, dir, s.TLSAddr, e.Dir)
+`, s.Root, portOf(s.Addr), s.Root+"-tmp", files, files*3/5, dir, s.TLSAddr, e.Dir)
 	file := filepath.Join(dir, "lighttpd.conf")
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		return nil, err
