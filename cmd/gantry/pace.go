@@ -28,6 +28,7 @@ type pacer struct {
 	mu      sync.Mutex
 	percent int
 	last    time.Time // of a collection
+	alive   uint64    // bytes that it has left
 
 	set  func(percent int) int
 	live func() uint64 // bytes that the last collection has left
@@ -57,11 +58,14 @@ func (p *pacer) collected() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at := p.now()
-	gap := at.Sub(p.last)
-	p.last = at
+	gap, alive, before := at.Sub(p.last), p.live(), p.alive
+	p.last, p.alive = at, alive
 	switch {
+	case alive > before+before/32:
+		// Many come, and stay: what lies between them as garbage would be holes for as long as they do.
+		p.calm()
 	case gap < paceFast:
-		want := int(min(paceMost, p.room*100/int64(max(1<<20, p.live()))))
+		want := int(min(paceMost, p.room*100/int64(max(1<<20, alive))))
 		if want = max(100, want); want > p.percent+p.percent/4 || want < p.percent-p.percent/4 {
 			p.percent = want
 			p.set(want)
