@@ -53,6 +53,9 @@ func budgetOf(name string) (budget, bool) {
 	return budget{}, false
 }
 
+// keeps holds a figure against its budget as it is printed.
+func keeps(got, limit float64) bool { return math.Round(got*100)/100 <= limit }
+
 // Verdict is a row held against its budget.
 type Verdict struct {
 	Case   string  `json:"case"`
@@ -72,8 +75,8 @@ func (t *Table) Verdicts() []Verdict {
 			continue
 		}
 		most := func(what string, got, limit float64) {
-			if got > 0 && limit > 0 { // as it is printed
-				out = append(out, Verdict{row.Case, what, got, limit, math.Round(got*100)/100 <= limit})
+			if got > 0 && limit > 0 {
+				out = append(out, Verdict{row.Case, what, got, limit, keeps(got, limit)})
 			}
 		}
 		most("server CPU, ratio", t.ratio(row, cpuOf), b.ratio)

@@ -63,7 +63,7 @@ func Chart(w io.Writer, title string, tables []*Table) error {
 		y := top + line*i
 		colour := "#8a8f98" // no budget
 		switch {
-		case r.budget > 0 && math.Round(r.ratio*100)/100 <= r.budget: // as it is printed
+		case r.budget > 0 && keeps(r.ratio, r.budget):
 			colour = "#2e8b57"
 		case r.budget > 0:
 			colour = "#c0392b"

@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -22,7 +20,7 @@ import (
 // What it costs is the protocol's library, Go and the system. It is no peer, so no ratio is to it.
 const floorName = "floor"
 
-// FloorSSH is x/crypto/ssh alone: it takes one key and answers the beginning of SFTP.
+// FloorSSH is x/crypto/ssh alone: it takes the client's key, which is its own as well, and answers the beginning of SFTP.
 type FloorSSH struct{ Program string } // that calls ServeFloor with the arguments behind "floor"
 
 func (FloorSSH) Name() string { return floorName }
@@ -32,12 +30,8 @@ func (f FloorSSH) Start(ctx context.Context, e *Env) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	key := filepath.Join(e.Dir, "floor.pub")
-	if err := os.WriteFile(key, []byte(e.publicKey()), 0o600); err != nil {
-		return nil, err
-	}
 	s := &Server{Peer: floorName, Addr: addr, User: "bench", Root: filepath.Join(e.Data, floorName)}
-	return start(ctx, e, s, f.Program, "floor", "ssh", addr, key)
+	return start(ctx, e, s, f.Program, "floor", "ssh", addr, e.Key)
 }
 
 // FloorFTP is a goroutine for each connection that answers the commands of a login, with TLS or without.
@@ -57,7 +51,7 @@ func (f FloorFTP) Start(ctx context.Context, e *Env) (*Server, error) {
 	return start(ctx, e, s, f.Program, "floor", "ftp", addr, filepath.Join(e.Dir, "cert.pem"), filepath.Join(e.Dir, "key.pem"))
 }
 
-// ServeFloor serves until ctx ends. args are "ssh", the address and the file of the key that may log in, or "ftp", the
+// ServeFloor serves until ctx ends. args are "ssh", the address and the file of the private key that may log in, or "ftp", the
 // address and the files of a certificate and its key.
 func ServeFloor(ctx context.Context, args []string) error {
 	var serve func(net.Conn)
@@ -97,25 +91,18 @@ func floorSSHConfig(file string) (*gossh.ServerConfig, error) {
 	if err != nil {
 		return nil, err
 	}
-	want, _, _, _, err := gossh.ParseAuthorizedKey(b)
+	signer, err := gossh.ParsePrivateKey(b)
 	if err != nil {
 		return nil, err
 	}
-	_, k, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	host, err := gossh.NewSignerFromKey(k)
-	if err != nil {
-		return nil, err
-	}
+	want := signer.PublicKey().Marshal()
 	conf := &gossh.ServerConfig{PublicKeyCallback: func(_ gossh.ConnMetadata, key gossh.PublicKey) (*gossh.Permissions, error) {
-		if !bytes.Equal(key.Marshal(), want.Marshal()) {
+		if !bytes.Equal(key.Marshal(), want) {
 			return nil, errors.New("another key")
 		}
 		return nil, nil
 	}}
-	conf.AddHostKey(host)
+	conf.AddHostKey(signer)
 	return conf, nil
 }
 

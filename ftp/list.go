@@ -78,7 +78,7 @@ func appendLongTime(b []byte, t, now time.Time) []byte {
 		return appendTwo(append(appendTwo(b, hour), ':'), minute)
 	}
 	if year < 0 || year > 9999 {
-		return strconv.AppendInt(append(b, ' '), int64(year), 10)
+		return t.AppendFormat(b, " 2006")
 	}
 	return appendTwo(appendTwo(append(b, ' '), year/100), year%100)
 }
