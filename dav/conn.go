@@ -14,6 +14,7 @@ import (
 	"github.com/valyala/bytebufferpool"
 
 	"github.com/gantryhq/gantry/engine"
+	"github.com/gantryhq/gantry/internal/life"
 	"github.com/gantryhq/gantry/internal/session"
 )
 
@@ -38,13 +39,13 @@ type conn struct {
 	ec  *engine.Conn
 
 	// Owned by the connection's turn, and by the request that runs.
-	seen      int      // bytes of the next head that were looked at
-	blank     int      // bytes of empty lines before the next head
+	seen      int32    // bytes of the next head that were looked at
+	blank     int32    // bytes of empty lines before the next head
 	waiting   *request // for its small body
 	discard   int64    // bytes that are thrown away before the next head
+	until     int64    // when an idle connection ends, UnixNano
 	lingering bool     // nothing else follows
 	served    bool     // a request has come
-	until     int64    // when an idle connection ends, UnixNano
 	running   bool
 	l         *engine.Lifted // borrowed by the request that runs
 	s         *session.Session
@@ -54,8 +55,8 @@ type conn struct {
 	lane      *engine.Lane
 
 	mu   sync.Mutex // guards what follows
-	cur  *life      // of the request that runs
-	life *life      // of the session; nil between two of them
+	cur  *life.Life // of the request that runs
+	life *life.Life // of what else asks for one; nil without
 	end  error
 }
 
@@ -84,17 +85,27 @@ func (c *conn) same(client netip.Addr) bool {
 	return client == c.behind.client
 }
 
-// lives is the context of the session, which ends with the connection.
-func (c *conn) lives() *life {
+// lives is a context that ends with the connection, for what no request waits for.
+func (c *conn) lives() *life.Life {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.life == nil {
-		c.life = new(life)
+		c.life = new(life.Life)
 		if c.end != nil {
-			c.life.end(context.Canceled)
+			c.life.End(context.Canceled)
 		}
 	}
 	return c.life
+}
+
+// rests gives the context up: an idle connection keeps none.
+func (c *conn) rests() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.life != nil {
+		c.life.End(context.Canceled)
+		c.life = nil
+	}
 }
 
 // log is the connection's. It is made when something is to be said.
@@ -180,10 +191,10 @@ func (c *conn) Ended(err error) {
 	c.mu.Lock()
 	c.end = err
 	if c.cur != nil {
-		c.cur.end(context.Canceled)
+		c.cur.End(context.Canceled)
 	}
 	if c.life != nil {
-		c.life.end(context.Canceled)
+		c.life.End(context.Canceled)
 	}
 	c.mu.Unlock()
 }
@@ -195,7 +206,7 @@ func (c *conn) kill(reason error) {
 	}
 	c.mu.Lock()
 	if c.cur != nil {
-		c.cur.end(context.Canceled)
+		c.cur.End(context.Canceled)
 	}
 	c.mu.Unlock()
 	// On a goroutine of its own: the caller may hold what the connection's turn waits for.
@@ -237,11 +248,11 @@ func (c *conn) Data(_ *engine.Conn, in []byte) (int, engine.Verdict) {
 	for len(in)-n >= 2 && in[n] == '\r' && in[n+1] == '\n' { // RFC 9112 2.2
 		n += 2
 	}
-	c.seen = max(0, c.seen-n)
-	if c.blank += n; c.blank > maxBlank {
+	c.seen = max(0, c.seen-int32(n))
+	if c.blank += int32(n); c.blank > maxBlank {
 		return len(in), c.malformed(errHead)
 	}
-	end, err := headEnd(in[n:], c.seen)
+	end, err := headEnd(in[n:], int(c.seen))
 	switch {
 	case err != nil:
 		return len(in), c.malformed(err)
@@ -249,7 +260,7 @@ func (c *conn) Data(_ *engine.Conn, in []byte) (int, engine.Verdict) {
 		if c.seen == 0 && len(in) > n {
 			c.ec.SetDeadline(c.srv.now().Add(c.srv.header))
 		}
-		c.seen = len(in) - n
+		c.seen = int32(len(in) - n)
 		return n, engine.Keep()
 	}
 	c.seen, c.blank = 0, 0
@@ -441,14 +452,14 @@ func (c *conn) serve(r *request, out *bytebufferpool.ByteBuffer, err error) engi
 	if x := c.srv.cors; x != nil {
 		x.apply(r, w)
 	}
-	ctx := &life{}
+	ctx := &life.Life{}
 	if r.row.needs&(bulk|long) == 0 {
-		ctx.deadline = begun.Add(requestWait)
+		ctx.At = begun.Add(requestWait)
 	}
 	c.mu.Lock()
 	c.cur = ctx
 	if c.end != nil {
-		ctx.end(context.Canceled)
+		ctx.End(context.Canceled)
 	}
 	c.mu.Unlock()
 	r.ctx, r.s = ctx, c.s
@@ -458,7 +469,7 @@ func (c *conn) serve(r *request, out *bytebufferpool.ByteBuffer, err error) engi
 	c.mu.Lock()
 	c.cur = nil
 	c.mu.Unlock()
-	ctx.end(context.Canceled)
+	ctx.End(context.Canceled)
 	if err != nil && statusFor(err) == 500 && !isGone(err) {
 		c.log().Error("request failed", "method", r.method, "path", r.path.String(), "err", err)
 	}

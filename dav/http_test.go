@@ -3,8 +3,6 @@ package dav
 import (
 	"bufio"
 	"bytes"
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -332,31 +330,6 @@ func TestBodyLimit(t *testing.T) {
 	c = x.dial()
 	go io.WriteString(c.nc, headOf("PROPFIND", "/", "Transfer-Encoding: chunked")+"\r\n"+strings.Repeat("1000\r\n"+strings.Repeat(" ", 4096)+"\r\n", 300)+"0\r\n\r\n")
 	c.read("PROPFIND").want(t, 413)
-}
-
-// TestLife: the context of a request.
-func TestLife(t *testing.T) {
-	var l life
-	ctx, cancel := context.WithTimeout(&l, time.Hour)
-	defer cancel()
-	if l.Err() != nil || ctx.Err() != nil {
-		t.Error("over before it began")
-	}
-	l.end(context.Canceled)
-	<-ctx.Done()
-	<-l.Done()
-	if !errors.Is(l.Err(), context.Canceled) {
-		t.Error(l.Err())
-	}
-	d := life{deadline: time.Now().Add(-time.Second)}
-	if d.Err() != context.DeadlineExceeded {
-		t.Error(d.Err())
-	}
-	<-d.Done()
-	e := life{deadline: time.Now().Add(time.Millisecond)}
-	child, cancel := context.WithCancel(&e)
-	defer cancel()
-	<-child.Done()
 }
 
 // FuzzHead: what is taken, net/http and fasthttp read as we do; it is found in whatever pieces it comes.

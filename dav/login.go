@@ -2,7 +2,6 @@ package dav
 
 import (
 	"container/list"
-	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -11,6 +10,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
 	"net/netip"
 	"strings"
 	"sync"
@@ -24,6 +24,7 @@ var errLogin = fail(401, "Log in")
 
 // authorize has the request be somebody's. moved says that the session is a new one: its lane is where the request goes on.
 func (c *conn) authorize(r *request) (moved bool, err error) {
+	defer c.rests()
 	if err := c.admit(r); err != nil {
 		c.log().Warn("request refused", "client", r.remote.Addr().String(), "err", err)
 		r.closes = true
@@ -87,12 +88,7 @@ func (c *conn) rest() {
 	c.s.Close()
 	c.lane.Release()
 	c.s, c.lane = nil, nil
-	c.mu.Lock()
-	if c.life != nil {
-		c.life.end(context.Canceled)
-		c.life = nil
-	}
-	c.mu.Unlock()
+	c.rests()
 }
 
 // admit asks the gate about a request: whoever is behind a proxy passes it as if there were none.
@@ -211,9 +207,9 @@ type loginKey [sha256.Size]byte
 // logins remembers those that were proven, for connections to come: a login with a hook or a slow hash happens once for a
 // client, not for each of its connections. What is remembered is checked by Stands before it is used. Safe for concurrent use.
 type logins struct {
-	secret [32]byte // immutable, as most and age
-	most   int
-	age    time.Duration // 0: for ever
+	macs sync.Pool     // of hash.Hash, under a secret
+	most int           // immutable, as age
+	age  time.Duration // 0: for ever
 
 	mu    sync.Mutex // guards what follows
 	by    map[loginKey]*list.Element
@@ -234,13 +230,17 @@ func newLogins(c UserCache) *logins {
 	if x.most == 0 {
 		x.most = mostLogins
 	}
-	rand.Read(x.secret[:])
+	secret := make([]byte, sha256.Size)
+	rand.Read(secret)
+	x.macs.New = func() any { return hmac.New(sha256.New, secret) }
 	return x
 }
 
 // key is a keyed hash: no password is kept.
 func (x *logins) key(remote netip.Addr, user, password string, cert *x509.Certificate) (k loginKey) {
-	h := hmac.New(sha256.New, x.secret[:])
+	h := x.macs.Get().(hash.Hash)
+	defer x.macs.Put(h)
+	h.Reset()
 	field := func(b []byte) {
 		var n [8]byte
 		binary.BigEndian.PutUint64(n[:], uint64(len(b)))

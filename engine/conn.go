@@ -134,11 +134,12 @@ const (
 
 // Conn is one connection. Its methods are for the callbacks of its Handler unless they say otherwise.
 type Conn struct {
-	e             *Engine // these are immutable
-	srv           *Server
-	h             Handler
-	remote, local netip.AddrPort
-	proxy         *proxy // nil without
+	e      *Engine // these are immutable
+	srv    *Server
+	h      Handler
+	remote netip.AddrPort
+	local  *netip.AddrPort // most have the same
+	proxy  *proxy          // nil without
 
 	mu       sync.Mutex // guards what follows
 	seat     seat       // nil while moving or lifted
@@ -179,12 +180,12 @@ type proxy struct {
 func (c *Conn) Remote() netip.AddrPort { return c.remote }
 
 // Local is the address that the client connected to.
-func (c *Conn) Local() netip.AddrPort { return c.local }
+func (c *Conn) Local() netip.AddrPort { return *c.local }
 
 // Bound is the address of the socket itself, which behind a proxy is not the one that the client knows.
 func (c *Conn) Bound() net.Addr {
 	if c.proxy == nil {
-		return net.TCPAddrFromAddrPort(c.local)
+		return net.TCPAddrFromAddrPort(*c.local)
 	}
 	return c.proxy.bound
 }

@@ -102,6 +102,7 @@ type Server struct {
 
 	ctx  context.Context // ends when the server is closed for good
 	stop context.CancelCauseFunc
+	last atomic.Pointer[netip.AddrPort] // that a connection was made to; nil before the first
 
 	mu        sync.Mutex // guards what follows
 	listeners map[net.Listener]struct{}
@@ -173,7 +174,7 @@ func (s *Server) isDraining() bool {
 
 // came takes a new connection over.
 func (s *Server) came(nc net.Conn, handler func(*Conn) Handler) {
-	c := &Conn{e: s.e, srv: s, state: moving, remote: addrPort(nc.RemoteAddr()), local: addrPort(nc.LocalAddr())}
+	c := &Conn{e: s.e, srv: s, state: moving, remote: addrPort(nc.RemoteAddr()), local: s.localOf(nc)}
 	if r, ok := nc.(*replayed); ok {
 		c.rest, nc = r.head, r.Conn
 	}
@@ -202,6 +203,18 @@ func (s *Server) came(nc net.Conn, handler func(*Conn) Handler) {
 		return
 	}
 	s.e.pool.Go((&aside{c: c, nc: nc, wake: make(chan struct{}, 1)}).run)
+}
+
+// localOf is the address that nc was made to, in one place for those that have the same.
+func (s *Server) localOf(nc net.Conn) *netip.AddrPort {
+	a := addrPort(nc.LocalAddr())
+	last := s.last.Load()
+	if last == nil || *last != a {
+		at := a
+		last = &at
+		s.last.Store(last)
+	}
+	return last
 }
 
 // enter asks the gate and opens the connection.

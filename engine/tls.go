@@ -107,7 +107,7 @@ func (w *wire) LocalAddr() net.Addr {
 	if w.nc != nil {
 		return w.nc.LocalAddr()
 	}
-	return net.TCPAddrFromAddrPort(w.c.local)
+	return net.TCPAddrFromAddrPort(*w.c.local)
 }
 
 func (w *wire) RemoteAddr() net.Addr {

@@ -14,8 +14,7 @@ const (
 // timer is a connection's place in a wheel.
 type timer struct {
 	next, prev *Conn
-	slot       int // plus one; 0 is none
-	at         int64
+	at         int64 // ticks; 0 is none
 }
 
 // wheel holds the deadlines of connections. A deadline that moves on costs nothing: the connection's place is looked at
@@ -56,14 +55,14 @@ func (w *wheel) arm(c *Conn, t time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	at := min(max(ticks(t)+1, w.now+1), w.now+slots-1)
-	if c.timer.slot != 0 {
+	if c.timer.at != 0 {
 		if c.timer.at <= at {
 			return
 		}
 		w.remove(c)
 	}
 	i := int(at % slots)
-	c.timer = timer{next: w.slot[i], slot: i + 1, at: at}
+	c.timer = timer{next: w.slot[i], at: at}
 	if c.timer.next != nil {
 		c.timer.next.timer.prev = c
 	}
@@ -78,13 +77,13 @@ func (w *wheel) disarm(c *Conn) {
 }
 
 func (w *wheel) remove(c *Conn) {
-	if c.timer.slot == 0 {
+	if c.timer.at == 0 {
 		return
 	}
 	if p := c.timer.prev; p != nil {
 		p.timer.next = c.timer.next
 	} else {
-		w.slot[c.timer.slot-1] = c.timer.next
+		w.slot[c.timer.at%slots] = c.timer.next
 	}
 	if n := c.timer.next; n != nil {
 		n.timer.prev = c.timer.prev

@@ -108,8 +108,8 @@ func (c *conn) featCmd(context.Context, string) error {
 	lines := []string{"UTF8", "TVFS", "MLST " + c.facts.list(true)}
 	if hashes(c) {
 		var l []string
-		for _, a := range hashNames {
-			if a.name == c.hash {
+		for i, a := range hashNames {
+			if i == int(c.hash) {
 				a.name += "*"
 			}
 			l = append(l, a.name)
@@ -167,9 +167,9 @@ func (c *conn) opts(_ context.Context, arg string) error {
 		if !hashes(c) {
 			break
 		}
-		for _, a := range hashNames {
+		for i, a := range hashNames {
 			if strings.EqualFold(strings.TrimSpace(rest), a.name) {
-				c.hash = a.name
+				c.hash = uint8(i)
 				return c.reply(200, a.name)
 			}
 		}

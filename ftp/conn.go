@@ -13,6 +13,7 @@ import (
 	"github.com/valyala/bytebufferpool"
 
 	"github.com/gantryhq/gantry/engine"
+	"github.com/gantryhq/gantry/internal/life"
 	"github.com/gantryhq/gantry/internal/session"
 	"github.com/gantryhq/gantry/vfs"
 )
@@ -45,13 +46,13 @@ type conn struct {
 	offset   int64 // of REST
 	last     int64 // last byte of RANG, inclusive
 	allo     int64
-	from     *vfs.Path // of RNFR
-	copyFrom *vfs.Path // of SITE CPFR
-	hash     string
+	from     *vfs.Path  // of RNFR
+	copyFrom *vfs.Path  // of SITE CPFR
 	source   source     // of the next data connection
 	x        *transfer  // nil when idle
 	next     *[2]string // verb and argument that wait behind a transfer
 	facts    facts
+	hash     uint8 // of hashNames
 	tries    int8
 	level    int8 // of MODE Z
 	secure   bool
@@ -68,10 +69,15 @@ type conn struct {
 	waits    bool // nothing is read until something else has happened
 	draining bool
 
-	life   atomic.Pointer[life] // of what runs; nil while nothing does
-	killed atomic.Bool
-	over   atomic.Bool
+	ends atomic.Uint32             // over, killed
+	life atomic.Pointer[life.Life] // of what runs; nil while nothing does
 }
+
+// How a connection ends.
+const (
+	over   = 1 << iota
+	killed // by us
+)
 
 var _ engine.Handler = (*conn)(nil)
 
@@ -86,20 +92,20 @@ func (c *conn) reset() {
 	c.id = fmt.Sprintf("%s_%d_%d", protocol, c.b.index, c.srv.count.Add(1))
 	c.s, c.needsTLS, c.user, c.ascii, c.epsvAll = nil, false, "", false, false
 	c.deflates, c.level = false, deflateLevel
-	c.from, c.copyFrom, c.facts, c.hash = nil, nil, factsDefault, "SHA-256"
+	c.from, c.copyFrom, c.facts, c.hash = nil, nil, factsDefault, hashDefault
 	c.cwd = vfs.Path{}
 	c.lane.Release()
 	c.lane = nil
 }
 
 // context ends with the connection. It is for one command or transfer: an idle connection has none.
-func (c *conn) context() *life {
+func (c *conn) context() *life.Life {
 	l := c.life.Load()
 	if l == nil {
-		l = &life{}
+		l = new(life.Life)
 		c.life.Store(l)
-		if c.over.Load() { // the end did not see it
-			l.end()
+		if c.ends.Load()&over != 0 { // the end did not see it
+			l.End(context.Canceled)
 		}
 	}
 	return l
@@ -107,9 +113,9 @@ func (c *conn) context() *life {
 
 // end ends what runs.
 func (c *conn) end() {
-	c.over.Store(true)
+	c.ends.Or(over)
 	if l := c.life.Load(); l != nil {
-		l.end()
+		l.End(context.Canceled)
 	}
 }
 
@@ -220,7 +226,7 @@ func (c *conn) kill(reason error) {
 	if reason == nil {
 		reason = errShutdown
 	}
-	if c.killed.Swap(true) {
+	if c.ends.Or(killed)&killed != 0 {
 		return
 	}
 	// On a goroutine of its own: the caller may hold what the connection's turn waits for.
@@ -329,7 +335,7 @@ func (c *conn) command(verb, arg string) (v engine.Verdict, stop bool) {
 		lane = c.srv.logins
 	}
 	return engine.Work(lane, func(out *bytebufferpool.ByteBuffer) engine.Verdict {
-		ctx, cancel := context.WithTimeout(c.context(), commandWait)
+		ctx, cancel := life.Within(c.context(), commandWait)
 		defer cancel()
 		c.out = out
 		c.run(verb, &cmd, ctx, arg)

@@ -191,6 +191,8 @@ var hashNames = []struct{ name, algo string }{
 	{"CRC32", "crc32"}, {"MD5", "md5"}, {"SHA-1", "sha1"}, {"SHA-256", "sha256"}, {"SHA-512", "sha512"},
 }
 
+const hashDefault = 3 // SHA-256
+
 // hashCmd answers "algorithm first-last hash name" (draft-bryan-ftpext-hash-02 3.2), of RANG's bytes if it was given.
 func (c *conn) hashCmd(ctx context.Context, arg string) error {
 	p, i, err := c.regular(ctx, arg)
@@ -206,17 +208,12 @@ func (c *conn) hashCmd(ctx context.Context, arg string) error {
 		}
 	}
 	c.offset, c.ranged = 0, false
-	for _, a := range hashNames {
-		if a.name != c.hash {
-			continue
-		}
-		sum, err := c.s.Hash(ctx, p, a.algo, off, n)
-		if err != nil {
-			return err
-		}
-		return c.reply(213, fmt.Sprintf("%s %d-%d %s %s", a.name, off, end, hex.EncodeToString(sum), arg))
+	a := hashNames[c.hash]
+	sum, err := c.s.Hash(ctx, p, a.algo, off, n)
+	if err != nil {
+		return err
 	}
-	return errParameter
+	return c.reply(213, fmt.Sprintf("%s %d-%d %s %s", a.name, off, end, hex.EncodeToString(sum), arg))
 }
 
 // oldHash answers the X commands: a name, in quotes or not, and after quotes a first and a last byte.

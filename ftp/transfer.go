@@ -43,14 +43,14 @@ func (x *transfer) abort(cause error) {
 
 // begin runs work beside the control connection, with what the transfer commands have set. Its error is answered.
 func (c *conn) begin(verb string, writing bool, work func(ctx context.Context, x *transfer) error) error {
-	life := c.context()
-	ctx, cancel := context.WithCancelCause(life)
+	whole := c.context()
+	ctx, cancel := context.WithCancelCause(whole)
 	x := &transfer{name: verb, c: c, cancel: cancel, done: make(chan struct{})}
 	c.x = x
 	c.offset, c.ranged, c.allo = 0, false, 0
 	c.srv.engine.Go(func() { // Closed waits for it
 		err := x.run(ctx, work)
-		if cause := context.Cause(ctx); err != nil && cause != nil && life.Err() == nil {
+		if cause := context.Cause(ctx); err != nil && cause != nil && whole.Err() == nil {
 			err = cause
 		}
 		if _, ok := errors.AsType[net.Error](err); ok && !answered(err) {

@@ -30,7 +30,9 @@ func TestMemoryIsGivenBackAfterABusyTime(t *testing.T) {
 	step(1000, 2, "it brought much, so again")
 	step(1000, 3, "and again")
 	step(1000, 3, "it brought nothing, so no more")
-	step(2<<20, 3, "busy again")
+	step(2<<20, 3, "somebody reads the metrics")
+	step(0, 3, "which is no work")
+	step(8<<20, 3, "busy again")
 	step(0, 4, "quiet again")
 	goroutines = 900
 	step(0, 4, "a few clients left")

@@ -19,9 +19,12 @@ const (
 	paceFast  = 250 * time.Millisecond // between two collections: there is work
 	paceSlow  = 2 * time.Second        // there is not
 	paceMost  = 800                    // percent
+	// paceMany is while clients come, and stay: what lies between them as garbage would be holes for as long as they do.
+	// A sixth of a KiB for each of 10,000 idle ones in clear, one in TLS; their logins are not slower.
+	paceMany = 50 // percent
 )
 
-// pacer gives the collector more room while it comes often, and takes it back when it does not.
+// pacer gives the collector more room while it comes often, less while clients come, and else what is usual.
 type pacer struct {
 	room int64 // bytes
 
@@ -61,17 +64,15 @@ func (p *pacer) collected() {
 	gap, alive, before := at.Sub(p.last), p.live(), p.alive
 	p.last, p.alive = at, alive
 	switch {
-	case alive > before+before/32:
-		// Many come, and stay: what lies between them as garbage would be holes for as long as they do.
-		p.calm()
+	case before > 0 && alive > before+before/32:
+		p.be(paceMany)
 	case gap < paceFast:
 		want := int(min(paceMost, p.room*100/int64(max(1<<20, alive))))
 		if want = max(100, want); want > p.percent+p.percent/4 || want < p.percent-p.percent/4 {
-			p.percent = want
-			p.set(want)
+			p.be(want)
 		}
-	case gap > paceSlow:
-		p.calm()
+	case gap > paceSlow || p.percent < 100:
+		p.be(100)
 	}
 }
 
@@ -79,13 +80,13 @@ func (p *pacer) collected() {
 func (p *pacer) rest() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.calm()
+	p.be(100)
 }
 
-func (p *pacer) calm() {
-	if p.percent != 100 {
-		p.percent = 100
-		p.set(100)
+func (p *pacer) be(percent int) {
+	if p.percent != percent {
+		p.percent = percent
+		p.set(percent)
 	}
 }
 

@@ -24,6 +24,7 @@ import (
 
 	"github.com/gantryhq/gantry/cache"
 	"github.com/gantryhq/gantry/internal/account"
+	"github.com/gantryhq/gantry/internal/life"
 )
 
 // Store is what is read of the account store.
@@ -282,7 +283,7 @@ func (a *Authenticator) find(ctx context.Context, t *Attempt) (Found, error) {
 	if a.hooks.External != "" || a.hooks.PreLogin != "" {
 		wait += hookWait
 	}
-	ctx, cancel := context.WithTimeout(ctx, wait)
+	ctx, cancel := life.Within(ctx, wait)
 	defer cancel()
 	for _, s := range a.sources {
 		f, err := s.Find(ctx, t)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/gantryhq/gantry/internal/account"
 	"github.com/gantryhq/gantry/internal/event/hook"
+	"github.com/gantryhq/gantry/internal/life"
 )
 
 // loginHooks is the source before the store where external_auth_hook or pre_login_hook is configured: the
@@ -94,7 +95,7 @@ func (s *loginHooks) Find(ctx context.Context, t *Attempt) (Found, error) {
 
 // stored is the record as it is kept, nil if there is none.
 func (s *loginHooks) stored(ctx context.Context, name string) (*account.User, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeWait)
+	ctx, cancel := life.Within(ctx, storeWait)
 	defer cancel()
 	u, err := s.a.store.User(ctx, name)
 	switch {
@@ -384,7 +385,7 @@ func (s *loginHooks) save(ctx context.Context, u, stored *account.User) (*accoun
 	if known && stored != nil && was.sum == sum && was.version == stored.Version {
 		return u, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeWait)
+	ctx, cancel := life.Within(ctx, storeWait)
 	defer cancel()
 	if err := s.folders(ctx, u.VirtualFolders); err != nil {
 		return nil, err

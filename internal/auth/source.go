@@ -11,6 +11,7 @@ import (
 
 	"github.com/gantryhq/gantry/cache"
 	"github.com/gantryhq/gantry/internal/account"
+	"github.com/gantryhq/gantry/internal/life"
 )
 
 // ErrPass is a source's answer to an attempt whose account it does not know: the next one is asked.
@@ -100,7 +101,7 @@ func (s *accounts) lookup(ctx context.Context, name string) (*compiled, error) {
 			return nil, ErrPass
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeWait)
+	ctx, cancel := life.Within(ctx, storeWait)
 	defer cancel()
 	u, err := s.read(ctx, name)
 	if errors.Is(err, ErrPass) {

@@ -24,7 +24,7 @@ const (
 // over the account, its stored hash and the password. A changed hash is another HMAC, so that nothing has to
 // be invalidated. A guess that is not remembered as right costs a real hash.
 type verified struct {
-	key  []byte
+	macs sync.Pool // of hash.Hash, under the key
 	memo *cache.Memo[string, proof]
 
 	mu      sync.Mutex // guards waiting
@@ -45,9 +45,9 @@ func newVerified(now func() time.Time) (*verified, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &verified{key: make([]byte, 32), memo: m, waiting: map[proof]*proving{}}
-	rand.Read(v.key)
-	return v, nil
+	key := make([]byte, sha256.Size)
+	rand.Read(key)
+	return &verified{macs: sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}, memo: m, waiting: map[proof]*proving{}}, nil
 }
 
 func (v *verified) close() { v.memo.Close() }
@@ -92,7 +92,9 @@ func (v *verified) check(ctx context.Context, u *account.User, plain string, pro
 }
 
 func (v *verified) sum(u *account.User, plain string) (sum proof) {
-	h := hmac.New(sha256.New, v.key)
+	h := v.macs.Get().(hash.Hash)
+	defer v.macs.Put(h)
+	h.Reset()
 	writeField(h, u.Username)
 	writeField(h, u.Password)
 	writeField(h, plain)

@@ -140,13 +140,13 @@ func (c *cluster) enter(ctx context.Context, x *Session, max int) error {
 			return err
 		}
 	}
-	ok, err := c.shared.EnterSession(ctx, c.node.ID, x.conn.ID, x.name, max)
+	ok, err := c.shared.EnterSession(ctx, c.node.ID, x.conn.ID, x.Username(), max)
 	switch {
 	case err != nil:
 		c.leaveLater(x.conn.ID)
 		return err
 	case !ok:
-		return fmt.Errorf("%w: %q may have %d on all nodes", ErrTooManySessions, x.name, max)
+		return fmt.Errorf("%w: %q may have %d on all nodes", ErrTooManySessions, x.Username(), max)
 	}
 	x.counted.Store(true)
 	return nil
@@ -184,8 +184,8 @@ func (s *Server) fenced(ctx context.Context) {
 		if !x.counted.Load() {
 			continue
 		}
-		if _, err := s.cluster.shared.EnterSession(ctx, s.cluster.node.ID, x.conn.ID, x.name, 0); err != nil {
-			s.log.Error("a session is not counted on the other nodes", "user", x.name, "connection_id", x.conn.ID, "error", err)
+		if _, err := s.cluster.shared.EnterSession(ctx, s.cluster.node.ID, x.conn.ID, x.Username(), 0); err != nil {
+			s.log.Error("a session is not counted on the other nodes", "user", x.Username(), "connection_id", x.conn.ID, "error", err)
 		}
 	}
 }

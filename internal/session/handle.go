@@ -54,6 +54,9 @@ type Handle struct {
 	over bool         // guarded by io
 	end  sync.Once
 
+	next, prev *Handle // of the session's; guarded by its mu, as listed
+	listed     bool
+
 	published vfs.FileInfo // owned by end
 	gone      bool         // the storage's upload is aborted already; owned by end
 
@@ -451,9 +454,7 @@ func (h *Handle) finish(ctx context.Context, cause error) error {
 		e.Status = event.Failed
 	}
 	h.dropLimit()
-	h.s.mu.Lock()
-	delete(h.s.handles, h)
-	h.s.mu.Unlock()
+	h.s.delist(h)
 	if !h.quiet {
 		h.s.report(ctx, e)
 	}

@@ -94,7 +94,7 @@ func (x *Session) Lock(ctx context.Context, p vfs.Path, r LockRequest) (l Lock, 
 	now := x.srv.deps.Now()
 	a := account.Lock{
 		Token: newToken(), Storage: pl.root.storage, Path: pl.lockKey().path,
-		Exclusive: r.Exclusive, Infinite: r.Infinite, Owner: r.Owner, Username: x.name,
+		Exclusive: r.Exclusive, Infinite: r.Infinite, Owner: r.Owner, Username: x.Username(),
 		Timeout: granted(r.Timeout).Milliseconds(),
 	}
 	a.Expires = now.UnixMilli() + a.Timeout
@@ -249,7 +249,7 @@ func (x *Session) ownLock(p vfs.Path, token string) (*view, *place, *account.Loc
 	switch {
 	case l == nil || !covers(l, pl.lockKey()):
 		err = ErrNoLock
-	case l.Username != x.name:
+	case l.Username != x.Username():
 		err = fs.ErrPermission
 	}
 	if err != nil {
@@ -325,7 +325,7 @@ func (x *Session) unlocked(ctx context.Context, h *Handle, pl *place, t touch) e
 		tokens = append(slices.Clone(tokens), h.tokens...)
 	}
 	key := pl.lockKey()
-	at, by := x.srv.locks.against(key, t, x.name, tokens, x.srv.deps.Now())
+	at, by := x.srv.locks.against(key, t, x.Username(), tokens, x.srv.deps.Now())
 	if by == nil {
 		return nil
 	}

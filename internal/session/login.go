@@ -12,6 +12,7 @@ import (
 	"github.com/gantryhq/gantry/internal/account"
 	"github.com/gantryhq/gantry/internal/auth"
 	"github.com/gantryhq/gantry/internal/event"
+	"github.com/gantryhq/gantry/internal/life"
 )
 
 // Failure is a login that did not happen, for the defender.
@@ -302,7 +303,7 @@ func (s *Server) Open(ctx context.Context, l *Login, c Conn) (*Session, error) {
 	s.records.LogAttrs(ctx, slog.LevelInfo, "",
 		slog.String("sender", "login"),
 		slog.String("ip", c.Remote.Addr().Unmap().String()),
-		slog.String("username", event.Text(x.name)),
+		slog.String("username", event.Text(x.Username())),
 		slog.String("method", l.id.Method),
 		slog.String("protocol", c.Protocol),
 		slog.String("connection_id", c.ID),
@@ -310,13 +311,13 @@ func (s *Server) Open(ctx context.Context, l *Login, c Conn) (*Session, error) {
 		slog.Bool("encrypted", loginProtocol(c.Protocol) == account.ProtocolSSH),
 		slog.String("info", l.id.KeyFingerprint))
 	if s.deps.LoggedIn != nil && l.told.CompareAndSwap(false, true) {
-		s.deps.LoggedIn(Outcome{Username: x.name, Remote: c.Remote.Addr().Unmap(), Method: l.id.Method, Protocol: loginProtocol(c.Protocol), OK: true})
+		s.deps.LoggedIn(Outcome{Username: x.Username(), Remote: c.Remote.Addr().Unmap(), Method: l.id.Method, Protocol: loginProtocol(c.Protocol), OK: true})
 	}
 	return x, nil
 }
 
 func (s *Server) open(ctx context.Context, l *Login, c Conn, sh *Share) (*Session, error) {
-	cctx, cancel := context.WithTimeout(ctx, storageWait)
+	cctx, cancel := life.Within(ctx, storageWait)
 	defer cancel()
 	id, err := s.deps.Auth.Current(cctx, l.id, l.way)
 	if err != nil {
@@ -326,7 +327,7 @@ func (s *Server) open(ctx context.Context, l *Login, c Conn, sh *Share) (*Sessio
 		return nil, errors.New("no identity") // AUTH-5
 	}
 	x := &Session{
-		srv: s, conn: c, name: id.User.Username, started: s.deps.Now().UnixNano(), id: id,
+		srv: s, conn: s.peerOf(c), started: s.deps.Now().UnixNano(), id: id,
 		secure: l.way.Secure, share: sh,
 	}
 	x.last.Store(x.started)
@@ -342,7 +343,7 @@ func (s *Server) open(ctx context.Context, l *Login, c Conn, sh *Share) (*Sessio
 	v, err := s.viewFor(cctx, x.user, id.User)
 	if err != nil {
 		s.unregister(x)
-		return nil, fmt.Errorf("login of %q: %w", x.name, err)
+		return nil, fmt.Errorf("login of %q: %w", x.Username(), err)
 	}
 	x.adopt(v)
 	if x.changed.Load() {

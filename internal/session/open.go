@@ -49,11 +49,29 @@ func (x *Session) enlist(h *Handle) error {
 	if x.closed {
 		return ErrClosed
 	}
-	if x.handles == nil {
-		x.handles = map[*Handle]struct{}{}
+	if h.next = x.handles; h.next != nil {
+		h.next.prev = h
 	}
-	x.handles[h] = struct{}{}
+	x.handles, h.listed = h, true
 	return nil
+}
+
+// delist takes the handle out, if it is in.
+func (x *Session) delist(h *Handle) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !h.listed {
+		return
+	}
+	if h.prev != nil {
+		h.prev.next = h.next
+	} else {
+		x.handles = h.next
+	}
+	if h.next != nil {
+		h.next.prev = h.prev
+	}
+	h.next, h.prev, h.listed = nil, nil, false
 }
 
 func (h *Handle) openRead(ctx context.Context) error {

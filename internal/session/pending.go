@@ -25,7 +25,7 @@ type pendingKey struct {
 
 func (p *pendings) init() { p.m = map[pendingKey][]*Handle{} }
 
-func (x *Session) pendingKey(pl *place) pendingKey { return pendingKey{x.name, pl.name()} }
+func (x *Session) pendingKey(pl *place) pendingKey { return pendingKey{x.Username(), pl.name()} }
 
 func (p *pendings) add(k pendingKey, h *Handle) {
 	p.mu.Lock()

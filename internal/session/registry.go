@@ -10,6 +10,7 @@ import (
 
 	"github.com/gantryhq/gantry/internal/account"
 	"github.com/gantryhq/gantry/internal/auth"
+	"github.com/gantryhq/gantry/internal/life"
 )
 
 // userState is what the sessions of one account share. It outlives the last of them by userLinger, so that
@@ -41,13 +42,13 @@ func (s *Server) register(x *Session, max int) error {
 	if s.sessions[x.conn.ID] != nil || x.conn.ID == "" {
 		return fmt.Errorf("connection id %q is not unique", x.conn.ID)
 	}
-	st := s.users[x.name]
+	st := s.users[x.Username()]
 	if st == nil {
-		st = &userState{name: x.name, sessions: map[*Session]struct{}{}, buckets: map[bucketKey]*bucket{}}
-		s.users[x.name] = st
+		st = &userState{name: x.Username(), sessions: map[*Session]struct{}{}, buckets: map[bucketKey]*bucket{}}
+		s.users[x.Username()] = st
 	}
 	if max > 0 && len(st.sessions) >= max {
-		return fmt.Errorf("%w: %q may have %d", ErrTooManySessions, x.name, max)
+		return fmt.Errorf("%w: %q may have %d", ErrTooManySessions, x.Username(), max)
 	}
 	x.user = st
 	st.sessions[x] = struct{}{}
@@ -261,7 +262,7 @@ func (s *Server) Recheck(ctx context.Context, names ...string) {
 			continue
 		}
 		if err := x.recheck(ctx); err != nil {
-			s.log.Warn("session ended", "user", x.name, "connection_id", x.conn.ID, "error", err)
+			s.log.Warn("session ended", "user", x.Username(), "connection_id", x.conn.ID, "error", err)
 			x.kill(err)
 		}
 	}
@@ -272,7 +273,7 @@ func (x *Session) recheck(ctx context.Context) error {
 	if x.changed.Store(true); x.v() == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, storageWait)
+	ctx, cancel := life.Within(ctx, storageWait)
 	defer cancel()
 	protocol := loginProtocol(x.conn.Protocol)
 	if x.share != nil {
@@ -283,15 +284,15 @@ func (x *Session) recheck(ctx context.Context) error {
 		if d, ok := errors.AsType[*auth.Denied](err); ok && !storeFailed(d) {
 			return err
 		}
-		x.srv.log.Warn("account could not be checked", "user", x.name, "error", err)
+		x.srv.log.Warn("account could not be checked", "user", x.Username(), "error", err)
 		return nil
 	}
-	if id == nil || id.User == nil || id.User.Username != x.name {
+	if id == nil || id.User == nil || id.User.Username != x.Username() {
 		return errors.New("no identity")
 	}
 	if c := x.srv.cluster; c != nil && id.User.MaxSessions > 0 && !x.counted.Load() { // the limit is newer than the session
 		if err := c.enter(ctx, x, 0); err != nil {
-			x.srv.log.Warn("a session is not counted on the other nodes", "user", x.name, "error", err)
+			x.srv.log.Warn("a session is not counted on the other nodes", "user", x.Username(), "error", err)
 		}
 	}
 	if x.v().of(id.User) {

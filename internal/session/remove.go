@@ -231,7 +231,7 @@ func (r *remover) progress(p vfs.Path, n int) {
 	r.files += n
 	if now := time.Now(); now.Sub(r.said) > 10*time.Second {
 		r.said = now
-		r.x.srv.log.Info("a directory is being removed", "user", r.x.name, "path", p.String(), "removed", r.files, "dur", now.Sub(r.began).Round(time.Second))
+		r.x.srv.log.Info("a directory is being removed", "user", r.x.Username(), "path", p.String(), "removed", r.files, "dur", now.Sub(r.began).Round(time.Second))
 	}
 }
 

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gantryhq/gantry/internal/event"
@@ -28,6 +30,7 @@ type Server struct {
 	names    pathLocks
 	locks    lockTable
 	props    propStore
+	local    atomic.Pointer[netip.AddrPort] // that the last session's peer has connected to; nil before
 
 	// stop ends the janitor and the ledger's writer; done waits for them.
 	stop context.CancelFunc

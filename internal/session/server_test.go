@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/netip"
@@ -219,6 +220,52 @@ func TestOpenChecksAgainAfterTheLogin(t *testing.T) {
 	e.Store.Deny("ann", errors.New("expired"))
 	if _, err := e.Server.Open(ctx, l, session.Conn{ID: "x", Protocol: "SFTP"}); err == nil {
 		t.Error("let in")
+	}
+}
+
+// TestOpenTransfersAreListed: whatever the order in which they end, and all that are left end with the session.
+func TestOpenTransfersAreListed(t *testing.T) {
+	for _, order := range [][]int{{0, 1, 2, 3}, {3, 2, 1, 0}, {1, 3, 0, 2}, {2, 0}, {}} {
+		e := sessiontest.New(t, sessiontest.Options{}, sessiontest.User("ann"))
+		s := e.Login("ann")
+		open := map[string]*session.Handle{}
+		for i := range 4 {
+			p := path(t, fmt.Sprintf("/%d", i))
+			h, err := s.OpenFile(ctx, p, session.Flags{Write: true, Create: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			open[p.String()] = h
+		}
+		check := func() {
+			t.Helper()
+			var list []session.TransferInfo
+			for _, i := range e.Server.Sessions() {
+				list = append(list, i.Transfers...)
+			}
+			if len(list) != len(open) {
+				t.Fatalf("%v: %d listed, want %d", order, len(list), len(open))
+			}
+			for _, x := range list {
+				if open[x.Path] == nil {
+					t.Errorf("%v: %q is listed", order, x.Path)
+				}
+			}
+		}
+		check()
+		for _, i := range order {
+			p := fmt.Sprintf("/%d", i)
+			open[p].Close(ctx)
+			open[p].Close(ctx) // which changes nothing
+			delete(open, p)
+			check()
+		}
+		s.Close()
+		for p, h := range open {
+			if _, err := h.WriteAt([]byte("x"), 0); err == nil {
+				t.Errorf("%v: %q is open after its session", order, p)
+			}
+		}
 	}
 }
 

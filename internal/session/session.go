@@ -30,6 +30,26 @@ type Conn struct {
 	Kill func(reason error)
 }
 
+// peer is what a session keeps of a Conn.
+type peer struct {
+	ID       string
+	Protocol string
+	Remote   netip.AddrPort
+	Client   string
+	Kill     func(reason error)
+	local    *netip.AddrPort // most sessions have the same
+}
+
+func (s *Server) peerOf(c Conn) peer {
+	local := s.local.Load()
+	if local == nil || *local != c.Local {
+		at := c.Local // not all of c
+		local = &at
+		s.local.Store(local)
+	}
+	return peer{ID: c.ID, Protocol: c.Protocol, Remote: c.Remote, Client: c.Client, Kill: c.Kill, local: local}
+}
+
 // rootPath is "/".
 var rootPath = vfs.Root
 
@@ -37,18 +57,18 @@ var rootPath = vfs.Root
 type Session struct {
 	srv     *Server // immutable, as all up to started
 	user    *userState
-	conn    Conn
-	name    string
-	secure  bool  // the login was made over TLS
-	system  bool  // the server's own: not an account's login
-	started int64 // ns
+	conn    peer
+	secure  bool        // the login was made over TLS
+	system  bool        // the server's own: not an account's login
+	told    atomic.Bool // of an event: the next one keeps texts
+	started int64       // ns
 
 	id    *auth.Identity // the login's; immutable
 	share *Share         // immutable; nil for the account itself
 
 	cur     atomic.Pointer[view]  // nil while the login opens the account's storages
 	changed atomic.Bool           // the account did meanwhile
-	texts   atomic.Pointer[texts] // nil before the first event
+	texts   atomic.Pointer[texts] // nil before the second event
 	last    atomic.Int64          // ns, the last sign of life
 	busy    atomic.Int32          // operations under way
 	counted atomic.Bool           // among the sessions of all nodes
@@ -62,7 +82,7 @@ type Session struct {
 	closed  bool
 	ended   chan struct{}           // closed when over; nil until somebody asks
 	unhook  func() bool             // from the context that the session ends with
-	handles map[*Handle]struct{}    // nil before the first
+	handles *Handle                 // the last one opened, of a list; nil without
 	trees   map[*LocalTree]struct{} // given to programs
 }
 
@@ -87,7 +107,7 @@ func (x *Session) StartDir() vfs.Path {
 }
 
 // Username is the account's name.
-func (x *Session) Username() string { return x.name }
+func (x *Session) Username() string { return x.id.User.Username }
 
 // ID is the connection's id.
 func (x *Session) ID() string { return x.conn.ID }
@@ -119,8 +139,8 @@ func (x *Session) finish(cause error) error {
 	x.fin.Do(func() {
 		x.mu.Lock()
 		x.closed = true
-		open := make([]*Handle, 0, len(x.handles))
-		for h := range x.handles {
+		var open []*Handle
+		for h := x.handles; h != nil; h = h.next {
 			open = append(open, h)
 		}
 		unhook := x.unhook
@@ -146,7 +166,7 @@ func (x *Session) finish(cause error) error {
 		}
 		x.mu.Unlock()
 		if left := x.srv.deps.Left; left != nil {
-			left(Left{x.name, x.conn.Remote.Addr().Unmap(), x.conn.Protocol, time.Duration(x.srv.deps.Now().UnixNano() - x.started)})
+			left(Left{x.Username(), x.conn.Remote.Addr().Unmap(), x.conn.Protocol, time.Duration(x.srv.deps.Now().UnixNano() - x.started)})
 		}
 	})
 	return err
@@ -156,7 +176,7 @@ func (x *Session) finish(cause error) error {
 func (x *Session) kill(reason error) {
 	x.once.Do(func() {
 		x.mu.Lock()
-		for h := range x.handles {
+		for h := x.handles; h != nil; h = h.next {
 			h.x.halt(reason)
 		}
 		for t := range x.trees {
@@ -181,13 +201,13 @@ func (x *Session) info() Info {
 		u = v.user
 	}
 	i := Info{
-		Username: x.name, Role: u.Role, ID: x.conn.ID, Client: x.conn.Client, Protocol: x.conn.Protocol, Remote: x.conn.Remote.String(),
+		Username: x.Username(), Role: u.Role, ID: x.conn.ID, Client: x.conn.Client, Protocol: x.conn.Protocol, Remote: x.conn.Remote.String(),
 		Started: time.Unix(0, x.started), LastActivity: time.Unix(0, x.last.Load()),
 	}
 	now := x.srv.deps.Now()
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for h := range x.handles {
+	for h := x.handles; h != nil; h = h.next {
 		i.Transfers = append(i.Transfers, h.info(now))
 	}
 	for t := range x.trees {
@@ -311,11 +331,13 @@ func (x *Session) fill(e *event.Event, action string, pl *place, d vfs.Descripti
 	if t == nil {
 		t = new(texts)
 		if !x.system {
-			t.ip, t.remote, t.local = x.conn.Remote.Addr().Unmap().String(), x.conn.Remote.String(), x.conn.Local.String()
+			t.ip, t.remote, t.local = x.conn.Remote.Addr().Unmap().String(), x.conn.Remote.String(), x.conn.local.String()
 		}
-		x.texts.Store(t)
+		if x.told.Swap(true) { // an idle session of one transfer keeps none
+			x.texts.Store(t)
+		}
 	}
-	e.Action, e.Username, e.Role = action, x.name, x.v().user.Role
+	e.Action, e.Username, e.Role = action, x.Username(), x.v().user.Role
 	e.Path, e.VirtualPath = d.StoragePath, pl.p.String()
 	e.Provider, e.Bucket, e.Endpoint = d.Provider, d.Bucket, d.Endpoint
 	e.Status, e.Protocol, e.IP = event.OK, x.conn.Protocol, t.ip

@@ -14,7 +14,7 @@ func (s *Server) Stats() (sessions map[string]int, open []Traffic) {
 	for _, x := range s.live("") {
 		sessions[x.conn.Protocol]++
 		x.mu.Lock()
-		for h := range x.handles {
+		for h := x.handles; h != nil; h = h.next {
 			if !h.quiet {
 				open = append(open, Traffic{x.conn.Protocol, h.about.Provider, h.wr != nil, h.x.bytes.Load()})
 			}

@@ -27,8 +27,8 @@ func (s *Server) System(ctx context.Context, user, protocol string) (*Session, e
 	u.Filters.FilePatterns = nil
 	now := s.deps.Now()
 	x := &Session{
-		srv: s, name: u.Username, started: now.UnixNano(), system: true, id: &auth.Identity{User: &u, Method: "system"},
-		conn: Conn{ID: fmt.Sprintf("%s_%x", protocol, now.UnixNano()), Protocol: protocol, Remote: netip.AddrPortFrom(netip.IPv6Loopback(), 0)},
+		srv: s, started: now.UnixNano(), system: true, id: &auth.Identity{User: &u, Method: "system"},
+		conn: peer{ID: fmt.Sprintf("%s_%x", protocol, now.UnixNano()), Protocol: protocol, Remote: netip.AddrPortFrom(netip.IPv6Loopback(), 0)},
 		// Of its own: what the account's sessions share stays theirs.
 		user: &userState{name: u.Username, sessions: map[*Session]struct{}{}, buckets: map[bucketKey]*bucket{}, left: time.Time{}},
 	}
