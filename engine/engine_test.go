@@ -660,6 +660,68 @@ func TestKill(t *testing.T) {
 	}
 }
 
+// TestCloseWhileConnectionsMove: the engine ends, whatever its loops are being given. RES-2
+func TestCloseWhileConnectionsMove(t *testing.T) {
+	for range 20 {
+		e, err := New(Options{Loops: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := e.NewServer(nil, slog.New(slog.DiscardHandler))
+		served := make(chan error, 1)
+		go func() {
+			served <- s.Serve(context.Background(), l, func(c *Conn) Handler { return &mover{} })
+		}()
+		var peers sync.WaitGroup
+		for range 8 {
+			nc, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			peers.Go(func() { // ends with the connection
+				for err := error(nil); err == nil; {
+					_, err = nc.Write([]byte("x"))
+				}
+			})
+		}
+		time.Sleep(time.Duration(mrand.IntN(3000)) * time.Microsecond)
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		s.Shutdown(ctx)
+		closed := make(chan error, 1)
+		go func() { closed <- e.Close() }()
+		select {
+		case err := <-closed:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("the engine does not end")
+		}
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+		peers.Wait()
+	}
+}
+
+// mover is lifted at every byte, and parked again.
+type mover struct{}
+
+func (*mover) Open(*Conn) Verdict    { return Keep() }
+func (*mover) Expired(*Conn) Verdict { return Close() }
+func (*mover) Drain(*Conn) Verdict   { return Keep() }
+func (*mover) Refused(*Conn, error)  {}
+func (*mover) Closed(*Conn, error)   {}
+func (*mover) Data(_ *Conn, in []byte) (int, Verdict) {
+	return len(in), Lift(func(*Lifted) Verdict { return Keep() })
+}
+
 type toyGate struct {
 	err   error
 	wait  time.Duration

@@ -24,6 +24,11 @@ type loops struct {
 	lifts  atomic.Int64
 	n      int
 
+	// parking is held, shared, while gnet is given a connection: it would never say what became of one that its loops
+	// were stopped under.
+	parking sync.RWMutex
+	stopped bool // guarded by parking
+
 	known atomic.Pointer[[]gnet.EventLoop] // that have had a connection; at most n, replaced as a whole
 	mu    sync.Mutex                       // held while known is replaced
 }
@@ -38,7 +43,24 @@ func newLoops(e *Engine, n int) (*loops, error) {
 	return l, c.Start()
 }
 
-func (l *loops) stop() error { return l.client.Stop() }
+func (l *loops) stop() error {
+	l.parking.Lock()
+	l.stopped = true
+	l.parking.Unlock()
+	return l.client.Stop()
+}
+
+// enroll has a loop take nc, which is closed or on its way to be.
+func (l *loops) enroll(nc net.Conn, s *loopSeat) error {
+	l.parking.RLock()
+	defer l.parking.RUnlock()
+	if l.stopped {
+		nc.Close()
+		return ErrShutdown
+	}
+	_, err := l.client.EnrollContext(nc, s) // closes nc
+	return err
+}
 
 // silent is gnet's logger: what goes wrong comes to us as errors.
 type silent struct{}
@@ -86,7 +108,7 @@ func (c *Conn) park(nc net.Conn) {
 		return
 	}
 	s := &loopSeat{c: c, fd: -1}
-	_, err := c.e.loops.client.EnrollContext(nc, s) // closes nc
+	err := c.e.loops.enroll(nc, s)
 	c.mu.Lock()
 	if err == nil && !s.opened {
 		err = errPark

@@ -121,6 +121,9 @@ func (c *conn) follow(ctx context.Context, chans <-chan gossh.NewChannel, reqs <
 				chans = nil
 				continue
 			}
+			for range len(reqs) { // they came before it: no-more-sessions is one
+				c.globalRequest(<-reqs)
+			}
 			c.openChannel(ctx, nch)
 		case r, ok := <-reqs:
 			if !ok {
