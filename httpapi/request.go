@@ -80,16 +80,19 @@ func (q *Request) ContentLength() int64 {
 
 func (q *Request) chunked() bool { return q.HTTP.Request.Header.ContentLength() == -1 }
 
-// Body is the request's body as it comes. A body that is announced larger than limit is refused before a byte is read,
+// Body is the request's body as it comes. A body that is announced larger than limit is refused before a byte is used,
 // one that becomes so with its first byte too many; limit 0 is none. A body that ends too soon is
 // io.ErrUnexpectedEOF. What is left unread costs the connection.
 func (q *Request) Body(limit int64) (io.Reader, error) {
 	n := q.ContentLength()
+	r := q.HTTP.RequestBodyStream()
 	if limit > 0 && n > limit {
 		q.HTTP.SetConnectionClose()
+		if r != nil && n <= maxUnwanted {
+			io.CopyN(io.Discard, r, n)
+		}
 		return nil, ErrBodyTooLarge
 	}
-	r := q.HTTP.RequestBodyStream()
 	if r == nil { // no body, or all of it came with the header
 		b := q.HTTP.Request.Body()
 		if limit > 0 && int64(len(b)) > limit {
@@ -99,6 +102,10 @@ func (q *Request) Body(limit int64) (io.Reader, error) {
 	}
 	return &body{q: q, r: r, want: n, limit: limit}, nil
 }
+
+// maxUnwanted is how much of a body that is announced too large is thrown away, in bytes. With bytes that nobody has read,
+// the end of a connection is a reset, and the peer's system throws our answer away.
+const maxUnwanted = 4 << 20
 
 // body counts what comes: fasthttp takes the end of the connection for the end of the body.
 type body struct {
