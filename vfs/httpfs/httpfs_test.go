@@ -96,13 +96,8 @@ func content(n int) string {
 }
 
 func TestSuite(t *testing.T) {
-	_, cfg := start(t)
-	s := &atomic.Pointer[httpfstest.Service]{}
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.Load().ServeHTTP(w, r) }))
-	defer stop(srv)
-	cfg.Endpoint = srv.URL + "/base"
 	vfstest.Run(t, func(t *testing.T) vfs.FS {
-		s.Store(&httpfstest.Service{Root: t.TempDir()})
+		_, cfg := start(t) // of its own: what a test drops has ended when its directory goes
 		return open(t, cfg, httpfs.Options{})
 	}, vfstest.Caps{
 		Attrs: true, Modes: true, Atomic: true, Whole: true, DirNoRepl: true, StatFS: true, DirSize: true, Sweep: true, Describe: true,

@@ -366,6 +366,11 @@ var uploadCases = []testCase{
 			e.Errorf("sweep of older ones = %d, %v", n, err)
 		}
 		n, err = s.Sweep(ctx, time.Now().Add(time.Hour))
+		for end := time.Now().Add(5 * time.Second); e.caps.Vague && n < 3 && err == nil && time.Now().Before(end); { // a service may not have begun
+			var more int
+			more, err = s.Sweep(ctx, time.Now().Add(time.Hour))
+			n += more
+		}
 		if n != 3 || err != nil {
 			e.Errorf("sweep = %d, %v; want 3", n, err)
 		}
