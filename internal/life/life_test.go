@@ -9,8 +9,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/gantryhq/gantry/internal/life"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

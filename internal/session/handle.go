@@ -54,8 +54,7 @@ type Handle struct {
 	over bool         // guarded by io
 	end  sync.Once
 
-	next, prev *Handle // of the session's; guarded by its mu, as listed
-	listed     bool
+	next, prev *Handle // of the session's; guarded by its mu
 
 	published vfs.FileInfo // owned by end
 	gone      bool         // the storage's upload is aborted already; owned by end

@@ -52,7 +52,7 @@ func (x *Session) enlist(h *Handle) error {
 	if h.next = x.handles; h.next != nil {
 		h.next.prev = h
 	}
-	x.handles, h.listed = h, true
+	x.handles = h
 	return nil
 }
 
@@ -60,7 +60,7 @@ func (x *Session) enlist(h *Handle) error {
 func (x *Session) delist(h *Handle) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if !h.listed {
+	if h.prev == nil && x.handles != h {
 		return
 	}
 	if h.prev != nil {
@@ -71,7 +71,7 @@ func (x *Session) delist(h *Handle) {
 	if h.next != nil {
 		h.next.prev = h.prev
 	}
-	h.next, h.prev, h.listed = nil, nil, false
+	h.next, h.prev = nil, nil
 }
 
 func (h *Handle) openRead(ctx context.Context) error {

@@ -101,7 +101,7 @@ func TestSuite(t *testing.T) {
 		return open(t, cfg, httpfs.Options{})
 	}, vfstest.Caps{
 		Attrs: true, Modes: true, Atomic: true, Whole: true, DirNoRepl: true, StatFS: true, DirSize: true, Sweep: true, Describe: true,
-		Vague: true, Snapshot: true, Paths: true,
+		Vague: true, Late: true, Snapshot: true, Paths: true,
 	})
 }
 

@@ -30,7 +30,7 @@ var raceCases = []testCase{
 			e.ok("remove", e.fs.Remove(ctx, e.path("/d/"+n)))
 		}
 		err := e.fs.Remove(ctx, e.path("/d"))
-		if s, ok := vfs.As[vfs.Sweeper](e.fs); ok && e.caps.Vague { // a service may begin what was aborted after it was cleared
+		if s, ok := vfs.As[vfs.Sweeper](e.fs); ok && e.caps.Late { // a service may begin what was aborted after it was cleared
 			for end := time.Now().Add(5 * time.Second); err != nil && time.Now().Before(end); {
 				s.Sweep(ctx, time.Now().Add(time.Hour))
 				err = e.fs.Remove(ctx, e.path("/d"))

@@ -366,7 +366,7 @@ var uploadCases = []testCase{
 			e.Errorf("sweep of older ones = %d, %v", n, err)
 		}
 		n, err = s.Sweep(ctx, time.Now().Add(time.Hour))
-		for end := time.Now().Add(5 * time.Second); e.caps.Vague && n < 3 && err == nil && time.Now().Before(end); { // a service may not have begun
+		for end := time.Now().Add(5 * time.Second); e.caps.Late && n < 3 && err == nil && time.Now().Before(end); { // a service may not have begun
 			var more int
 			more, err = s.Sweep(ctx, time.Now().Add(time.Hour))
 			n += more

@@ -39,6 +39,8 @@ type Caps struct {
 	// Vague: a remote server's errors do not tell that a path leads through a file (vfs.ErrNotDir), in a circle
 	// (vfs.ErrLoop) or out of the root (vfs.ErrEscape). Any error will do.
 	Vague bool
+	// Late: what was begun and given up may come to be on the server after the call has returned.
+	Late bool
 	// Snapshot: a listing may show what was removed since it began.
 	Snapshot bool
 	// Paths: an atomic upload finds its directory by the path again when it is committed.
